@@ -1,0 +1,231 @@
+"""The error tree: everything that can go wrong in the world, with a stable code and an exit code.
+
+    FedsegError
+    ├── SettingsError             E2xx  exit 2  how the command was called or configured
+    ├── PolicyError               E3xx  exit 3  the unit's policy does not allow it
+    ├── BudgetError               E4xx  exit 4  privacy budget
+    ├── ConsentError              E5xx  exit 5  nobody may be counted
+    ├── RoundError                E6xx  exit 6  quorum, deadline, unavailable units
+    ├── TrustError                E7xx  exit 7  identity, signature, approval
+    ├── DataError                 E8xx  exit 8  data, schema, storage
+    └── VerificationError         E9xx  exit 9  a ledger or artefact does not check out
+
+An error says what happened, why, and what fixes it. No text holds a value from a customer's row, an identifier or
+an exact count: errors end up in logs. Only a `code` ever crosses the wire.
+"""
+
+from typing import ClassVar
+
+
+class FedsegError(Exception):
+    """Base of every error fedseg raises on purpose; the CLI prints these without a traceback.
+
+    Attributes:
+        what: One sentence: what happened. Holds no value from a row.
+        why: One sentence: the cause, with the value seen and the value wanted where those are public.
+        fix: The next step; one command where there is one.
+    """
+
+    code: ClassVar[str] = "E100"
+    exit_code: ClassVar[int] = 1
+    summary: ClassVar[str] = "An error that has no more precise name."
+
+    def __init__(self, what: str, *, why: str, fix: str) -> None:
+        self.what = what
+        self.why = why
+        self.fix = fix
+        super().__init__(f"{what}: {why}")
+
+
+class SettingsError(FedsegError):
+    """The command, an option or a configuration file is wrong."""
+
+    code = "E201"
+    exit_code = 2
+    summary = "The command line, an environment variable or a settings file is wrong."
+
+
+class ScenarioError(SettingsError):
+    """A simulation scenario is not what the schema says."""
+
+    code = "E202"
+    summary = "A scenario file does not follow its schema."
+
+
+class PlanError(SettingsError):
+    """A plan breaks a rule every plan must keep."""
+
+    code = "E203"
+    summary = "A plan file does not follow its schema, or its numbers cannot work."
+
+
+class PolicyError(FedsegError):
+    """The unit's policy does not allow what was asked."""
+
+    code = "E301"
+    exit_code = 3
+    summary = "The unit's policy does not allow this plan."
+
+
+class PolicyDocumentError(PolicyError):
+    """A policy file cannot be trusted to mean one thing: unknown key, duplicate key, wrong type."""
+
+    code = "E302"
+    summary = "A policy file has an unknown or repeated key, or a value of the wrong type. No policy, no run."
+
+
+class CohortTooSmallError(PolicyError):
+    """Fewer customers may be counted than the policy's minimum cohort. Said to the unit alone, before approval."""
+
+    code = "E303"
+    summary = "Fewer customers may be counted than the policy's minimum cohort."
+
+
+class BudgetError(FedsegError):
+    """Privacy budget. Nothing was charged and nothing was released."""
+
+    code = "E401"
+    exit_code = 4
+    summary = "The plan or release needs more privacy budget than is left. Nothing was charged, nothing released."
+
+
+class ConsentError(FedsegError):
+    """No customer of the unit may be counted for this purpose. Said to the unit alone, before approval."""
+
+    code = "E501"
+    exit_code = 5
+    summary = "No customer of this unit may be counted for this purpose."
+
+
+class RoundError(FedsegError):
+    """Too few units answered in time."""
+
+    code = "E601"
+    exit_code = 6
+    summary = "Fewer units answered before the deadline than the plan's quorum."
+
+
+class UnavailableError(RoundError):
+    """The unit does not answer this request. The one refusal the server sees; its cause stays in the unit's log."""
+
+    code = "E602"
+    summary = "A unit did not answer; the reason is in that unit's own log and never depends on a customer's row."
+
+
+class TrustError(FedsegError):
+    """Identity, signature or approval is missing or wrong."""
+
+    code = "E701"
+    exit_code = 7
+    summary = "An identity, a signature or an approval is missing or wrong."
+
+
+class PlanMismatchError(TrustError):
+    """The plan at hand is not the plan that was agreed."""
+
+    code = "E702"
+    summary = "The plan at hand is not the plan that was agreed: their hashes differ."
+
+
+class NotApprovedError(TrustError):
+    """This unit has not approved the plan, so it answers nothing about it."""
+
+    code = "E703"
+    summary = "The unit has not approved this plan."
+
+
+class StepAnsweredError(TrustError):
+    """The step was answered already, to another request; answering twice would spend twice."""
+
+    code = "E704"
+    summary = "The unit answered this step already, to a different request."
+
+
+class UnsupportedTrustError(TrustError):
+    """The plan asks for a trust model this version cannot keep."""
+
+    code = "E705"
+    summary = "The plan's trust model is not available in this version, so no unit approves it."
+
+
+class KeyFileError(TrustError):
+    """A private key file is missing, malformed, or readable by others."""
+
+    code = "E706"
+    summary = "A private key file is missing, malformed, or readable by other users."
+
+
+class DataError(FedsegError):
+    """The unit's data is not what the plan's feature specification needs."""
+
+    code = "E801"
+    exit_code = 8
+    summary = "The data source cannot be read as the plan needs it."
+
+
+class MissingColumnError(DataError):
+    """The source lacks a column the plan or the unit's settings name."""
+
+    code = "E802"
+    summary = "The data source lacks a column that the plan names."
+
+
+class NotNumericError(DataError):
+    """A numeric feature's column holds text."""
+
+    code = "E803"
+    summary = "A numeric feature's column holds text."
+
+
+class StorageError(DataError):
+    """The disk is full or cannot be written. What was committed is intact, what was not never left."""
+
+    code = "E804"
+    summary = "The disk is full or cannot be written. What was committed is intact; what was not never left."
+
+
+class ContributionError(DataError):
+    """A reply's bytes are not a release: that unit is absent this round."""
+
+    code = "E805"
+    summary = "A reply could not be read as a release of this plan and step; that unit is absent this round."
+
+
+class RequestError(DataError):
+    """A request's bytes are not a request of the approved plan."""
+
+    code = "E806"
+    summary = "A request could not be read as a request of the approved plan."
+
+
+class ConsentEventError(DataError):
+    """A consent event cannot be read; the import holds nothing of it."""
+
+    code = "E807"
+    summary = "A consent event could not be read."
+
+
+class VerificationError(FedsegError):
+    """A ledger or artefact does not check out."""
+
+    code = "E901"
+    exit_code = 9
+    summary = "A ledger, signature or artefact does not check out: it was changed after it was signed."
+
+
+class LedgerUnreadableError(VerificationError):
+    """The file is not a ledger this version can read."""
+
+    code = "E902"
+    summary = "The file is not a ledger that can be read: damaged, foreign, or of another version."
+
+
+def every_error() -> list[type[FedsegError]]:
+    """All error classes with their codes, in code order; `fedseg explain` and the reference page are made from this."""
+    found: list[type[FedsegError]] = []
+    waiting: list[type[FedsegError]] = [FedsegError]
+    while waiting:
+        error = waiting.pop()
+        found.append(error)
+        waiting.extend(error.__subclasses__())
+    return sorted(found, key=lambda error: error.code)
