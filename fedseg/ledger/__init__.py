@@ -1,0 +1,1 @@
+"""A tamper-evident log in SQLite. Knows nothing about privacy."""

@@ -1,0 +1,1 @@
+"""Who may be counted, for what, until when. Pure."""

@@ -1,0 +1,102 @@
+"""From consented rows to `BoundedFeatures`: one bounded integer row per customer.
+
+Every row is treated by itself: missing and infinite values get the plan's public treatment, of a customer's several
+rows the lexicographically smallest encoded one counts. So one customer more or less changes one row, never another's.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import InitVar, dataclass
+from typing import NoReturn, final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fedseg.clustering.features import Feature
+from fedseg.policy.gate import ConsentedTable
+from fedseg.table import SUBJECT
+
+CHUNK_ROWS = 8192
+"""Rows handed to a statistic at a time; no result depends on it."""
+
+
+class _Token:
+    """Only this module holds one, so only `encode` mints `BoundedFeatures`."""
+
+
+_TOKEN = _Token()
+
+
+@final
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class BoundedFeatures:
+    """Encoded customers of one unit, shape (customers, features), int32 within +-FEATURE_MAX, one row a customer.
+
+    Minted by `encode` only. Stays at the unit: no pickle, no copy, a `repr` without values.
+    """
+
+    _rows: NDArray[np.int32]
+    dimensions: int
+    """Number of features: public, from the plan."""
+    token: InitVar[_Token]
+
+    def __post_init__(self, token: _Token) -> None:
+        if token is not _TOKEN:
+            raise TypeError("BoundedFeatures are minted by encode() only")
+
+    def chunks(self, size: int = CHUNK_ROWS) -> Iterator[NDArray[np.int32]]:
+        """The rows in slices of at most `size`; nothing at all for a unit without customers."""
+        for start in range(0, len(self._rows), size):
+            yield self._rows[start : start + size]
+
+    def __repr__(self) -> str:
+        return f"BoundedFeatures(dimensions={self.dimensions})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("BoundedFeatures stay at their unit: they cannot be pickled or copied")
+
+
+def encode(table: ConsentedTable, features: Sequence[Feature]) -> BoundedFeatures:
+    """Encode the rows that passed the gate, in the order of their subject keys.
+
+    Raises:
+        ValueError: If the table's columns are not the plan's features: the caller asked the gate for others.
+    """
+    names = tuple(feature.name for feature in features)
+    if table.columns != names:
+        raise ValueError(f"the table holds {table.columns}, the plan wants {names}")
+    keys: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
+    rows: list[NDArray[np.int32]] = [np.empty((0, len(features)), np.int32)]
+    for batch in table.batches():
+        keys.append(_key_words(batch.column(SUBJECT)))
+        rows.append(_encode_batch(batch, features))
+    kept = _smallest_per_key(np.concatenate(keys), np.concatenate(rows))
+    kept.flags.writeable = False
+    return BoundedFeatures(kept, len(features), _TOKEN)
+
+
+def _encode_batch(batch: pa.RecordBatch, features: Sequence[Feature]) -> NDArray[np.int32]:
+    encoded = np.empty((batch.num_rows, len(features)), np.int32)
+    for column, feature in enumerate(features):
+        values: NDArray[np.float64] = batch.column(feature.name).to_numpy(zero_copy_only=False)
+        encoded[:, column] = feature.encode(values)  # Arrow's nulls arrive as NaN
+    return encoded
+
+
+def _key_words(subjects: pa.FixedSizeBinaryArray) -> NDArray[np.uint64]:
+    """The 16-byte keys as two words each, shape (rows, 2); the gate has left out rows without a key."""
+    if len(subjects) == 0:
+        return np.empty((0, 2), np.uint64)
+    words = np.frombuffer(subjects.buffers()[1], dtype=">u8").reshape(-1, 2)
+    return words[subjects.offset : subjects.offset + len(subjects)].astype(np.uint64)
+
+
+def _smallest_per_key(keys: NDArray[np.uint64], rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Of each key's rows the lexicographically smallest, in key order: a rule that no other customer can change."""
+    if len(rows) == 0:
+        return rows
+    order = np.lexsort((*rows.T[::-1], keys[:, 1], keys[:, 0]))
+    keys, rows = keys[order], rows[order]
+    first = np.ones(len(rows), dtype=bool)
+    first[1:] = (keys[1:] != keys[:-1]).any(axis=1)
+    return rows[first]

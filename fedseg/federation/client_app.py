@@ -1,0 +1,65 @@
+"""The Flower `ClientApp` of a unit: one handler, which answers with a release or with "unavailable"."""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fedseg.clustering.request import parse_request, request_sha256
+from fedseg.errors import FedsegError
+from fedseg.federation import wire
+from fedseg.node.contribute import contribute, reply_slot_seconds
+from fedseg.node.home import NodeHome
+from fedseg.privacy.noise import NoiseSource, SystemNoise
+
+log = logging.getLogger(__name__)
+
+
+def make_client_app(noise: NoiseSource | None = None) -> ClientApp:
+    """A unit's app; `noise` is the system's unless a simulation names another, which the ledger then records."""
+    app = ClientApp()
+    source = SystemNoise() if noise is None else noise
+
+    @app.query("release")
+    def answer(message: Message, context: Context) -> Message:
+        received = time.monotonic()
+        reply, slot_seconds = _answer(message, Path(str(context.node_config["home"])), source)
+        wait_for_slot(received, slot_seconds)
+        return Message(wire.pack(reply), reply_to=message)
+
+    return app
+
+
+def wait_for_slot(
+    received: float, slot_seconds: int, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Wait until the next multiple of `slot_seconds` after `received`, so that working time does not show."""
+    if slot_seconds > 0:
+        elapsed = clock() - received
+        sleep((elapsed // slot_seconds + 1) * slot_seconds - elapsed)
+
+
+def _answer(message: Message, home: Path, source: NoiseSource) -> tuple[bytes, int]:
+    """The reply's bytes, and the length of the plan's reply slots in seconds."""
+    slot_seconds = 0
+    try:
+        data = wire.unpack_request(message)
+        plan_sha256, request = parse_request(data)
+        node = NodeHome.open(home)
+        slot_seconds = reply_slot_seconds(node, plan_sha256)
+        answer = contribute(node, plan_sha256, request, request_sha256(plan_sha256, request), now=datetime.now(UTC), source=source)
+        return wire.encode(answer), slot_seconds
+    except FedsegError as error:
+        log.warning("release.unavailable code=%s what=%s why=%s", error.code, error.what, error.why)
+    except Exception:
+        # The one broad handler, and it fails closed: whatever went wrong, Flower would send the exception's text to
+        # the server, and text may hold a customer's value. Neither the text nor the traceback's values are logged.
+        log.error("release.unavailable code=E100 what=an unexpected error; run `fedseg approve --dry-run` to see it")  # noqa: TRY400
+    return wire.encode_unavailable(), slot_seconds
+
+
+app = make_client_app()

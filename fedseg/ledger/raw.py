@@ -1,0 +1,105 @@
+"""`RawLedger`: a ledger as it was found, and `check_log`, which holds it against its own signatures. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from fedseg.errors import VerificationError
+from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint
+from fedseg.ledger.entries import Entry, Genesis, History
+from fedseg.ledger.keys import PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class RawLedger:
+    """Everything a ledger file holds: well-formed, but believed by nobody before `check_log` has passed."""
+
+    origin: str
+    """The log's name, as its genesis says."""
+    public_key: PublicKey
+    """The log's key, as its genesis says."""
+    entries: tuple[Entry, ...]
+    """All entries, in order."""
+    notes: tuple[tuple[int, str], ...]
+    """The signed checkpoints: the size each is filed under, and its note; in order of size."""
+    payloads: Mapping[str, bytes]
+    """The payloads by id."""
+
+    @classmethod
+    def from_parts(
+        cls, leaves: Iterable[bytes], notes: Iterable[tuple[int, str]], payloads: Mapping[str, bytes]
+    ) -> Self:
+        """The ledger with these stored entries, checkpoints and payloads.
+
+        Raises:
+            VerificationError: If an entry is not canonical or not in its place, or the first is no genesis.
+        """
+        history = History().extended(leaves)
+        genesis = Genesis.of(history)
+        return cls(genesis.origin, genesis.public_key, history.entries, tuple(notes), dict(payloads))
+
+
+def check_log(raw: RawLedger, public_key: PublicKey | None) -> Checkpoint:
+    """The newest checkpoint of `raw`, after every byte of `raw` was found to be covered by a signature.
+
+    Entries are gapless and canonical, the genesis is first and only there, origin and key are the same everywhere,
+    every checkpoint is signed and its root is that of the entries it covers, the newest covers all entries, and each
+    payload is the one its single entry vouches for.
+
+    What this cannot see: an older state of the same ledger put back in its place. Every byte of a restored copy was
+    signed once, so it passes. Nor can it see a second history that the key's owner signed for someone else. Both show
+    only to whoever remembers a later checkpoint or compares checkpoints with others; keep the one returned here.
+
+    Args:
+        raw: The ledger.
+        public_key: The key the ledger must be signed with, known from elsewhere. With None the ledger's own word is
+            taken: then the result only says that the ledger is consistent, not whose it is.
+
+    Raises:
+        VerificationError: Naming the first thing that failed.
+    """
+    if public_key is not None and public_key != raw.public_key:
+        raise _failed(f"it belongs to the key {raw.public_key.fingerprint()}, wanted {public_key.fingerprint()}")
+    leaves = _leaves(raw.entries)
+    history = History().extended(leaves)
+    if Genesis.of(history) != Genesis(raw.origin, raw.public_key):
+        raise _failed("its origin or key is not that of its genesis")
+    newest = _check_notes(raw, leaves)
+    _check_payloads(raw.payloads, history)
+    return newest
+
+
+def _leaves(entries: Iterable[Entry]) -> list[bytes]:
+    try:
+        return [entry.to_bytes() for entry in entries]
+    except ValueError as error:
+        raise _failed("an entry has no canonical form") from error
+
+
+def _check_notes(raw: RawLedger, leaves: list[bytes]) -> Checkpoint:
+    history, newest = History(), None
+    for size, note in raw.notes:
+        if not history.size < size <= len(leaves):
+            raise _failed("its checkpoints do not grow, or cover more entries than there are")
+        history = history.extended(leaves[history.size : size])
+        newest = Checkpoint(raw.origin, size, history.frontier.root())
+        if open_checkpoint(note, raw.public_key, raw.origin) != newest:
+            raise _failed(f"the checkpoint of size {size} is not over the first {size} entries")
+    if newest is None or newest.size != len(leaves):
+        raise _failed("no checkpoint covers its last entry")
+    return newest
+
+
+def _check_payloads(payloads: Mapping[str, bytes], history: History) -> None:
+    if payloads.keys() - history.payloads.keys():
+        raise _failed("it holds a payload that no entry refers to")
+    for id_ in history.payloads:
+        history.check_payload(id_, payloads.get(id_))
+
+
+def _failed(why: str) -> VerificationError:
+    return VerificationError(
+        "the ledger does not check out",
+        why=why,
+        fix="do not rely on it: get it again from its owner, or compare it with an earlier copy",
+    )

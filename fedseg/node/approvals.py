@@ -1,0 +1,146 @@
+"""Before a plan is approved: every check that may depend on the unit's customers, for the unit's own eyes.
+
+Afterwards nothing the server sees depends on a row any more, so this is the one place where a unit may say no
+because of its data: nobody consented, too few customers, text where numbers should be.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+from fedseg.errors import (
+    BudgetError,
+    CohortTooSmallError,
+    ConsentError,
+    FedsegError,
+    PlanMismatchError,
+    PolicyError,
+    TrustError,
+    UnsupportedTrustError,
+)
+from fedseg.node.home import NodeHome
+from fedseg.node.source import SourceCheck, inspect_source, open_source
+from fedseg.plan import Plan, TrustModel, caps_of
+from fedseg.policy.document import Policy
+from fedseg.policy.consent import fold
+from fedseg.policy.gate import Reason, RuleOutcome, check_policy, decide, tally
+from fedseg.privacy.account import AccountState, PrivacyAccount
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What the unit's officer sees before approving. The exact counts are LOCAL: they never leave the unit."""
+
+    plan_sha256: str
+    rules: tuple[RuleOutcome, ...]
+    rho: Fraction
+    """Price of the plan at this unit."""
+    rho_reserved_before: Fraction
+    rho_cap: Fraction
+    delta: Fraction
+    source: SourceCheck
+    """LOCAL."""
+    reasons: dict[Reason, int]
+    """Distinct customers per decision of the gate. LOCAL."""
+
+    @property
+    def admitted(self) -> int:
+        """Customers who may be counted. LOCAL."""
+        return self.reasons.get(Reason.ALLOWED, 0)
+
+
+def preflight(home: NodeHome, plan: Plan, *, now: datetime, expected_sha256: str | None = None) -> Preflight:
+    """Check a plan against trust model, identity, policy, budget and data, in this order; reserves nothing.
+
+    Raises:
+        PlanMismatchError: The plan is not the one whose hash was agreed.
+        UnsupportedTrustError: Secure aggregation is not available in this version.
+        TrustError: The plan names another key for this unit, or does not name the unit.
+        PolicyError: A rule of the unit's policy says no.
+        BudgetError: The plan does not fit.
+        DataError, ConsentError, CohortTooSmallError: The unit's own data; said to the unit alone.
+    """
+    _require_agreed(plan, expected_sha256)
+    _require_identity(home, plan)
+    policy = home.policy()
+    features = [feature.name for feature in plan.features]
+    rho = sum(plan.step_rhos, Fraction(0))
+    rules = tuple(check_policy(policy, purpose=plan.purpose, columns=features, trust=plan.trust.value, rho=rho, delta=plan.budget.delta))
+    refused = [rule for rule in rules if not rule.allowed]
+    if refused:
+        raise _refusal(refused[0])
+    with home.ledger() as ledger:
+        state = PrivacyAccount(ledger).state()
+    if plan.digest not in state.reservations:
+        _with_policy(state, policy).require_room(plan.purpose, rho)
+    source = inspect_source(home, features)
+    with home.register() as register:
+        decisions = decide(fold(register.events(plan.purpose), now), policy, plan.purpose, now)
+    reasons = dict(tally(open_source(home, features), decisions))
+    found = Preflight(plan.digest, rules, rho, state.rho_reserved, policy.budget.rho_cap, policy.budget.delta, source, reasons)
+    _require_cohort(found.admitted, policy.rule(plan.purpose).min_cohort)
+    return found
+
+
+def approve(home: NodeHome, plan: Plan, document: bytes, *, now: datetime, expected_sha256: str | None = None) -> Preflight:
+    """Run `preflight`, then log the policy in force and reserve the plan's whole price in the unit's ledger."""
+    found = preflight(home, plan, now=now, expected_sha256=expected_sha256)
+    policy = home.policy()
+    with home.ledger() as ledger:
+        account = PrivacyAccount(ledger)
+        account.adopt_policy(caps_of(policy), policy_id=policy.id, document=home.policy_document())
+        account.approve(plan.digest, purpose=plan.purpose, step_rhos=plan.step_rhos, document=document, approved_at=now.date().isoformat())
+    return found
+
+
+def _with_policy(state: AccountState, policy: Policy) -> AccountState:
+    return AccountState(caps_of(policy), state.reservations, state.rho_spent, state.noise_sources)
+
+
+def _require_agreed(plan: Plan, expected_sha256: str | None) -> None:
+    if plan.trust is not TrustModel.UNIT_NOISE:
+        raise UnsupportedTrustError(
+            f"the plan's trust model is {plan.trust.value}",
+            why="units of this version add the full noise themselves and send no noise shares",
+            fix='set trust = "unit-noise" in the plan',
+        )
+    if expected_sha256 is not None and expected_sha256 != plan.digest:
+        raise PlanMismatchError(
+            "this is not the plan that was agreed",
+            why=f"its hash begins {plan.digest[:16]}, the agreed one {expected_sha256[:16]}",
+            fix="ask the coordinator for the agreed file; compare with: fedseg plan show PLAN.toml",
+        )
+
+
+def _require_identity(home: NodeHome, plan: Plan) -> None:
+    index = plan.unit_index(home.settings.unit)
+    if index is None:
+        raise TrustError(f"the plan does not name unit {home.settings.unit!r}", why="only the units it names take part", fix="ask the coordinator for a plan with this unit")
+    if plan.units[index].public_key != home.key.public.to_text():
+        raise TrustError(
+            f"the plan names another key for unit {home.settings.unit!r}",
+            why=f"this unit's key has the fingerprint {home.key.public.fingerprint()}",
+            fix="compare fingerprints with the coordinator by phone; have the plan corrected",
+        )
+
+
+def _refusal(rule: RuleOutcome) -> FedsegError:
+    if rule.rule.endswith((".rho_cap", ".delta")):
+        return BudgetError("the policy does not allow this plan's privacy budget", why=rule.reason, fix="lower epsilon in the plan, or have the policy changed")
+    return PolicyError(f"the policy says no: {rule.rule}", why=rule.reason, fix="fedseg policy test POLICY.yaml --plan PLAN.toml")
+
+
+def _require_cohort(admitted: int, min_cohort: int) -> None:
+    if admitted == 0:
+        raise ConsentError(
+            "no customer of this unit may be counted",
+            why="nobody in the data has a valid consent for this purpose and no veto",
+            fix="import the consent register, then look at the reasons: fedseg approve PLAN.toml --node HOME --dry-run",
+        )
+    if admitted < min_cohort:
+        # The count itself stays out of the message: messages end up in logs.
+        raise CohortTooSmallError(
+            "fewer customers may be counted than the policy's minimum cohort",
+            why=f"the policy asks for at least {min_cohort}",
+            fix="wait for more consents, or have the policy changed",
+        )

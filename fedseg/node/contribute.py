@@ -1,0 +1,134 @@
+"""The unit's whole job: from a request to a release."""
+
+from dataclasses import replace
+from datetime import datetime
+
+import fedseg
+from fedseg.clustering.encode import encode
+from fedseg.clustering.lattice import StepTerms
+from fedseg.clustering.request import RoundRequest
+from fedseg.clustering.statistics import cell_sums
+from fedseg.errors import NotApprovedError, PlanMismatchError, PolicyError, RequestError
+from fedseg.node.home import NodeHome
+from fedseg.node.source import open_source
+from fedseg.plan import Plan, parse_plan
+from fedseg.policy.consent import fold
+from fedseg.policy.gate import ConsentedTable, admit, decide
+from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.noise import Noise, NoiseSource
+from fedseg.privacy.release import Release, ReleaseTicket, recall, release
+
+
+def contribute(
+    home: NodeHome, plan_sha256: str, request: RoundRequest, request_sha256: str, *, now: datetime, source: NoiseSource
+) -> Release:
+    """Answer one request of an approved plan: recall what was sent before, or release once.
+
+    Everything that decides whether there is a reply is checked before a row is read, and depends on no row. Sigma,
+    clip norm, lattice and price come from the approved plan in the unit's own ledger, never from the request.
+
+    Raises:
+        NotApprovedError, StepAnsweredError, RequestError, BudgetError: Refused before any row was read.
+        MissingColumnError, DataError, StorageError: The source or the disk is unavailable, whoever is in it.
+    """
+    with home.ledger() as ledger:
+        account = PrivacyAccount(ledger)
+        plan = approved_plan(account, plan_sha256)
+        terms = _terms(plan, request)
+        ticket = _ticket(home, plan, terms, request_sha256)
+        known = recall(account, ticket.release_id)
+        if known is not None:
+            return known
+        charge = terms.mechanism.charge(terms.lattice.l2_sensitivity_squared)
+        _require_logged_policy(home, account)
+        account.state().require_step(plan_sha256, request.step, ticket.release_id, charge)
+        noise = Noise.draw(terms.mechanism, terms.length, source)
+        consented, ticket = _pass_gate(home, plan, ticket, now)
+        statistic = cell_sums(encode(consented, plan.encoders), request, terms.lattice)
+        return release(statistic, noise, account, ticket, home.key)
+
+
+def reply_slot_seconds(home: NodeHome, plan_sha256: str) -> int:
+    """Length of the approved plan's reply slots; 0 = at once.
+
+    Raises:
+        NotApprovedError: If the unit has not approved it.
+    """
+    with home.ledger() as ledger:
+        return approved_plan(PrivacyAccount(ledger), plan_sha256).reply_slot_seconds
+
+
+def approved_plan(account: PrivacyAccount, plan_sha256: str) -> Plan:
+    """The plan of this hash as the unit approved it.
+
+    Raises:
+        NotApprovedError: If the unit has not approved it.
+        PlanMismatchError: If this version reads the approved bytes as another plan.
+    """
+    plan = parse_plan(account.plan_document(plan_sha256))
+    if plan.digest != plan_sha256:
+        raise PlanMismatchError(
+            "the approved plan reads differently in this version",
+            why="its canonical form has changed since it was approved",
+            fix="finish the plan with the version it was approved with",
+        )
+    return plan
+
+
+def _terms(plan: Plan, request: RoundRequest) -> StepTerms:
+    """The approved terms of the request's step.
+
+    Raises:
+        RequestError: If the plan has no such step, or the request has another shape than the plan's.
+    """
+    if request.step >= plan.rounds or request.centers.shape != (plan.terms[request.step].cells, len(plan.features)):
+        raise RequestError(
+            "the request does not fit the approved plan",
+            why=f"step {request.step} with {request.cells} cells is not in it",
+            fix="ask with the plan the unit approved",
+        )
+    return plan.terms[request.step]
+
+
+def _ticket(home: NodeHome, plan: Plan, terms: StepTerms, request_sha256: str) -> ReleaseTicket:
+    unit = home.settings.unit
+    index = plan.unit_index(unit)
+    if index is None:
+        raise NotApprovedError(f"the plan does not name unit {unit!r}", why="the unit's name has changed since approval", fix="restore the name in node.toml")
+    return ReleaseTicket(
+        plan_sha256=plan.digest,
+        unit=unit,
+        unit_index=index,
+        step=terms.step,
+        request_sha256=request_sha256,
+        cells=terms.cells,
+        width=terms.width,
+        lattice={"count_weight": terms.lattice.count_weight, "unit": terms.lattice.unit},
+        gate_commitment="",
+        software=f"fedseg {fedseg.__version__}",
+    )
+
+
+def _require_logged_policy(home: NodeHome, account: PrivacyAccount) -> None:
+    """Refuse to run under a policy that is not the one in the ledger.
+
+    Raises:
+        PolicyError: If the policy file was changed since the last approval.
+    """
+    caps = account.state().caps
+    if caps is None or caps.policy_sha256 != home.policy().digest:
+        raise PolicyError(
+            "the policy file is not the policy in the ledger",
+            why="it was changed after the plan was approved",
+            fix="restore it, or approve the plan anew under the new policy",
+        )
+
+
+def _pass_gate(home: NodeHome, plan: Plan, ticket: ReleaseTicket, now: datetime) -> tuple[ConsentedTable, ReleaseTicket]:
+    """Consent as of now, at every round: the rows that may be counted, and a salted commitment to the decisions."""
+    policy = home.policy()
+    with home.register() as register:
+        decisions = decide(fold(register.events(plan.purpose), now), policy, plan.purpose, now)
+        commitment = decisions.commitment(register.gate_salt(ticket.release_id), policy.digest)
+    table = open_source(home, [feature.name for feature in plan.features])
+    return admit(table, decisions, policy, plan.purpose), replace(ticket, gate_commitment=commitment)

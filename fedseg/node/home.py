@@ -1,0 +1,135 @@
+"""A unit's home directory: its settings, keys, policy, register and ledger, and where its customers are.
+
+    HOME/node.toml            one screen of settings
+    HOME/policy.yaml          the policy in force
+    HOME/ledger.db            the unit's privacy ledger
+    HOME/LOCAL/               never leaves the unit: register.db, keys/, and whatever else holds personal data
+"""
+
+import functools
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedseg.errors import PolicyError, SettingsError
+from fedseg.ledger.keys import SigningKey
+from fedseg.ledger.store import Ledger
+from fedseg.node.register import Register
+from fedseg.policy.document import Policy, load_policy
+from fedseg.privacy.account import PrivacyAccount
+
+LOCAL = "LOCAL"
+
+
+class SourceSettings(BaseModel):
+    """Where the customers are and which column holds what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    path: str
+    """File, relative to the home."""
+    format: Literal["csv", "parquet"]
+    subject: str
+    """Column with the customer's identifier; hashed with the unit's own key as it is read."""
+    columns: dict[str, str] = {}
+    """Column in the source by feature name, where they differ."""
+
+
+class NodeSettings(BaseModel):
+    """The content of node.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    version: Literal[1]
+    unit: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    source: SourceSettings
+
+
+@dataclass(frozen=True)
+class NodeHome:
+    """A unit's home. Opening it reads the settings; keys, policy, register and ledger are opened when asked for."""
+
+    path: Path
+    settings: NodeSettings
+
+    @classmethod
+    def open(cls, path: Path) -> "NodeHome":
+        """Open an existing home.
+
+        Raises:
+            SettingsError: If node.toml is missing or not what the schema says.
+        """
+        try:
+            settings = NodeSettings.model_validate(tomllib.loads((path / "node.toml").read_text(encoding="utf-8")))
+        except OSError as error:
+            raise SettingsError(
+                f"{path} is not the home of a unit", why=f"its node.toml cannot be read: {error.strerror}", fix="name the directory that holds node.toml"
+            ) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise SettingsError("node.toml cannot be used", why=f"{place}: {first['msg']}", fix=f"correct {path / 'node.toml'}") from error
+        except ValueError as error:
+            raise SettingsError("node.toml cannot be used", why=str(error), fix=f"correct {path / 'node.toml'}") from error
+        return cls(path, settings)
+
+    @classmethod
+    def create(cls, path: Path, settings: NodeSettings, *, policy: bytes) -> "NodeHome":
+        """Make a new home with fresh keys, an empty register and a new ledger.
+
+        Raises:
+            StorageError: If something stands there already, or the disk is full.
+        """
+        (path / LOCAL / "keys").mkdir(parents=True, mode=0o700)
+        (path / LOCAL).chmod(0o700)
+        (path / "node.toml").write_text(tomli_w.dumps(settings.model_dump()), encoding="utf-8")
+        (path / "policy.yaml").write_bytes(policy)
+        key = SigningKey.generate()
+        key.save(path / LOCAL / "keys" / "unit.key")
+        SigningKey.generate().save(path / LOCAL / "keys" / "subjects.key")
+        Register.create(path / LOCAL / "register.db").close()
+        Ledger.create(path / "ledger.db", origin=f"fedseg/unit/{settings.unit}", key=key, body={"role": "unit", "unit": settings.unit}).close()
+        return cls(path, settings)
+
+    @functools.cached_property
+    def key(self) -> SigningKey:
+        """The unit's signing key."""
+        return SigningKey.load(self.path / LOCAL / "keys" / "unit.key")
+
+    @functools.cached_property
+    def subject_secret(self) -> bytes:
+        """Secret under which customers' identifiers are hashed; known to this unit alone."""
+        # Ed25519 signatures are deterministic and unpredictable without the key: a keyed hash from the one kind of key file.
+        return hashlib.sha256(SigningKey.load(self.path / LOCAL / "keys" / "subjects.key").sign(b"fedseg/subject-key/v1")).digest()
+
+    def policy_document(self) -> bytes:
+        """The policy file's bytes.
+
+        Raises:
+            PolicyError: If there is none: no policy, no run.
+        """
+        try:
+            return (self.path / "policy.yaml").read_bytes()
+        except OSError as error:
+            raise PolicyError("this unit has no policy", why=f"{self.path / 'policy.yaml'}: {error.strerror}", fix="put a policy there; policies/minimal.yaml is a start") from error
+
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return load_policy(self.policy_document())
+
+    def register(self) -> Register:
+        """The unit's consent register."""
+        return Register(self.path / LOCAL / "register.db")
+
+    def ledger(self) -> Ledger:
+        """The unit's ledger."""
+        return Ledger.open(self.path / "ledger.db", self.key)
+
+    def account(self) -> PrivacyAccount:
+        """The unit's privacy account."""
+        return PrivacyAccount(self.ledger())

@@ -1,0 +1,274 @@
+"""`Plan`: all that units and server agree on before round 1, parsed from TOML, canonical and hashed.
+
+What a unit releases and what it costs follows from the plan alone: features with public bounds, number of segments,
+rounds, budget, trust model. Nothing in a plan may come from anyone's customers.
+"""
+
+import enum
+import itertools
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from fedseg.clustering.algorithm import Settings
+from fedseg.clustering.features import Feature, Transform
+from fedseg.clustering.lattice import StepTerms, fit_lattice
+from fedseg.errors import PlanError
+from fedseg.ledger.canonical import canonical, sha256_hex
+from fedseg.ledger.keys import PublicKey
+from fedseg.policy.document import Policy
+from fedseg.policy.purposes import Purpose
+from fedseg.privacy.account import Caps
+from fedseg.privacy.budget import RHO_GRID, PrivacyBudget, parse_fraction, rho_of
+
+PLAN_BYTES_MAX = 256 * 1024
+
+
+class TrustModel(enum.StrEnum):
+    """Whom the customers must trust beyond their own unit."""
+
+    UNIT_NOISE = "unit-noise"
+    """Nobody: every unit adds the full noise itself."""
+    SECURE_AGGREGATION = "secure-aggregation"
+    """That not too many units collude: each adds a share of the noise under a mask. Not available in this version."""
+
+
+def _purpose(value: str) -> str:
+    Purpose.from_text(value)
+    return value
+
+
+def _fraction(value: object) -> Fraction:
+    if not isinstance(value, str):
+        raise ValueError('write fractions as text: "2/1" or "1/1000000"')  # noqa: TRY004 (pydantic collects ValueErrors)
+    return parse_fraction(value)
+
+
+def exact_number(value: object) -> Decimal:
+    """Whole numbers and decimals as TOML writes them; both are exact."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError("must be a number")  # noqa: TRY004 (pydantic collects ValueErrors)
+    return Decimal(value)
+
+
+def _public_key(value: str) -> str:
+    PublicKey.from_text(value)
+    return value
+
+
+Exact = Annotated[Fraction, BeforeValidator(_fraction)]
+Number = Annotated[Decimal, BeforeValidator(exact_number), Field(allow_inf_nan=False, max_digits=20)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Word = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f<>]+$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+class BudgetTerms(_Part):
+    """The most privacy loss of one customer over the whole plan and all units that may know them."""
+
+    epsilon: Exact
+    delta: Exact
+
+
+class FeatureTerms(_Part):
+    """One feature with its public bounds."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+    label: Word
+    lower: Number
+    upper: Number
+    missing: Number
+    transform: Annotated[Transform, Field(strict=False)] = Transform.IDENTITY
+    low_word: Word = "low"
+    high_word: Word = "high"
+
+    def feature(self) -> Feature:
+        """The encoder's view of it."""
+        return Feature(
+            name=self.name,
+            lower=float(self.lower),
+            upper=float(self.upper),
+            missing=float(self.missing),
+            transform=self.transform,
+            label=self.label,
+            low_word=self.low_word,
+            high_word=self.high_word,
+        )
+
+
+class AlgorithmTerms(_Part):
+    """The algorithm's public settings."""
+
+    name: Literal["lloyd"]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    """Seed of the public coins."""
+    shares: Annotated[tuple[Exact, ...], Field(min_length=1, max_length=16, strict=False)]
+    """Part of the budget for each round; they add up to 1."""
+    radii: Annotated[tuple[Exact, ...], Field(min_length=1, max_length=16, strict=False)]
+    """Clip radius of each round as a part of the half width of the box."""
+    count_weight: Exact = Fraction(1)
+    """Weight of a count beside a residual as long as the radius."""
+
+
+class UnitTerms(_Part):
+    """A business unit that takes part."""
+
+    name: Name
+    public_key: Annotated[str, AfterValidator(_public_key)]
+
+
+class Plan(_Part):
+    """The agreed plan. Its `digest` is what units approve."""
+
+    version: Literal[1]
+    name: Name
+    purpose: Annotated[str, AfterValidator(_purpose)]
+    trust: Annotated[TrustModel, Field(strict=False)]
+    k: Annotated[int, Field(ge=1, le=512)]
+    quorum: Annotated[int, Field(ge=1)]
+    deadline_seconds: Annotated[int, Field(ge=1, le=7 * 24 * 3600)]
+    reply_slot_seconds: Annotated[int, Field(ge=0, le=3600)]
+    """Replies leave on multiples of this after the request came; 0 = at once, for runs that nobody can watch."""
+    max_units_per_customer: Annotated[int, Field(ge=1)]
+    """In how many units one customer may be; their losses add up."""
+    min_segment_size: Annotated[int, Field(ge=1)]
+    """Segments whose noised size is below this are suppressed."""
+    budget: BudgetTerms
+    algorithm: AlgorithmTerms
+    features: Annotated[tuple[FeatureTerms, ...], Field(min_length=1, max_length=1024, strict=False)]
+    units: Annotated[tuple[UnitTerms, ...], Field(min_length=1, max_length=1000, strict=False)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        PrivacyBudget(self.budget.epsilon, self.budget.delta)
+        names = [unit.name for unit in self.units]
+        if len(set(names)) != len(names) or len({unit.public_key for unit in self.units}) != len(names):
+            raise ValueError("each unit needs its own name and its own key")
+        if len({feature.name for feature in self.features}) != len(self.features):
+            raise ValueError("each feature may be named once")
+        for feature in self.features:
+            feature.feature()
+        if self.quorum > len(names):
+            raise ValueError(f"the quorum is {self.quorum}, but there are only {len(names)} units")
+        # A smaller number rests on the units' word that they share no customers; nothing here can check that yet.
+        if self.max_units_per_customer != len(names):
+            raise ValueError(f"max_units_per_customer must be the number of units, {len(names)}, in this version")
+        shares, radii = self.algorithm.shares, self.algorithm.radii
+        if sum(shares) != 1 or min(shares) <= 0:
+            raise ValueError("the algorithm's shares must be positive and add up to 1")
+        if len(radii) != len(shares) or not all(Fraction(1, 1000) <= radius <= 2 for radius in radii):
+            raise ValueError("the algorithm needs one radius per share, between 1/1000 and 2/1")
+        if not Fraction(1, 16) <= self.algorithm.count_weight <= 1:
+            raise ValueError("count_weight must lie between 1/16 and 1/1")
+        return self
+
+    @cached_property
+    def encoders(self) -> tuple[Feature, ...]:
+        """The features as the encoder wants them."""
+        return tuple(terms.feature() for terms in self.features)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The algorithm's settings."""
+        return Settings(self.k, len(self.features), tuple(float(radius) for radius in self.algorithm.radii), self.algorithm.seed)
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds."""
+        return len(self.algorithm.shares)
+
+    @cached_property
+    def rho(self) -> Fraction:
+        """zCDP loss of one customer over the whole plan and all units: the largest with epsilon(rho, delta) <= epsilon."""
+        return rho_of(PrivacyBudget(self.budget.epsilon, self.budget.delta))
+
+    @cached_property
+    def terms(self) -> tuple[StepTerms, ...]:
+        """What each unit releases in each round: lattice, noise and price, from the plan alone.
+
+        With noise at the unit, a customer known to c units loses the sum of their charges; so each unit gets rho / c,
+        split over the rounds by the algorithm's shares, rounded down to the grid of charges.
+        """
+        per_unit = self.rho / self.max_units_per_customer
+        made: list[StepTerms] = []
+        for step, share in enumerate(self.algorithm.shares):
+            rho = Fraction(per_unit * share * RHO_GRID // 1, RHO_GRID)
+            lattice, mechanism = fit_lattice(rho, self.algorithm.count_weight)
+            made.append(StepTerms(step, self.k, 1 + len(self.features), lattice, mechanism))
+        return tuple(made)
+
+    @cached_property
+    def step_rhos(self) -> tuple[Fraction, ...]:
+        """The exact charge of each round at each unit."""
+        return tuple(terms.mechanism.charge(terms.lattice.l2_sensitivity_squared).rho for terms in self.terms)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 in hex of the plan's canonical JSON: what is agreed, approved and logged."""
+        return sha256_hex(canonical(_plain(self.model_dump(mode="python"))))
+
+    def unit_index(self, name: str) -> int | None:
+        """Place of a unit in the plan, or None if it takes no part."""
+        return next((index for index, unit in enumerate(self.units) if unit.name == name), None)
+
+
+def parse_plan(document: bytes) -> Plan:
+    """Read a plan from TOML.
+
+    Raises:
+        PlanError: If it is not TOML, has an unknown key, or breaks a rule; names the first place.
+    """
+    if len(document) > PLAN_BYTES_MAX:
+        raise _plan_error(f"a plan has at most {PLAN_BYTES_MAX} bytes")
+    try:
+        plan = Plan.model_validate(tomllib.loads(document.decode("utf-8"), parse_float=Decimal))
+        _ = plan.terms
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "plan"
+        raise _plan_error(f"{place}: {first['msg']}") from error
+    except RecursionError as error:
+        raise _plan_error("it is nested too deeply") from error
+    except ValueError as error:  # not UTF-8, not TOML, or a budget no lattice fits
+        raise _plan_error(str(error)) from error
+    return plan
+
+
+def changed_terms(agreed: Plan, other: Plan) -> list[str]:
+    """Names of the terms in which two plans differ, for the error people read."""
+    ours, theirs = _plain(agreed.model_dump(mode="python")), _plain(other.model_dump(mode="python"))
+    return [name for name in itertools.chain(ours) if ours[name] != theirs[name]]
+
+
+def caps_of(policy: Policy) -> Caps:
+    """The budget part of a policy, as a unit's account takes it."""
+    limits = {purpose.value: rule.rho_cap for purpose, rule in policy.purposes.items() if rule.rho_cap is not None}
+    return Caps(policy.digest, policy.budget.rho_cap, policy.budget.delta, limits)
+
+
+def _plan_error(why: str) -> PlanError:
+    return PlanError("the plan cannot be used", why=why, fix="fedseg plan check PLAN.toml")
+
+
+def _plain(value: Any) -> Any:
+    """JSON without floats: fractions and decimals as exact text, enums by value."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Transform | TrustModel):
+        return value.value
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    if isinstance(value, Decimal):
+        exact = Fraction(value)
+        return f"{exact.numerator}/{exact.denominator}"
+    return value

@@ -1,0 +1,325 @@
+"""The gate: which customers and columns may be counted for a purpose, and why not. Deny unless every check says yes.
+
+`decide` turns consent into one decision per customer, `admit` turns a `Table` into the `ConsentedTable` that alone can
+be encoded. Pure: no files, no clock, no randomness. What concerns single customers here never leaves the unit.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Final, NoReturn, final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fedseg.errors import PolicyError
+from fedseg.policy.consent import ConsentState, PurposeState, Status, Veto, to_microseconds
+from fedseg.policy.document import Policy, PurposeRule
+from fedseg.policy.lookup import ABSENT, SubjectIndex
+from fedseg.policy.purposes import Purpose
+from fedseg.table import SUBJECT, SUBJECT_TYPE, Table, table_schema
+
+SALT_BYTES: Final = 32
+
+_COMMITMENT_TAG: Final = b"fedseg/gate-commitment/v1\n"
+_MICROSECONDS_PER_DAY: Final = 24 * 60 * 60 * 1_000_000
+
+
+class Reason(IntEnum):
+    """Why a customer may or may not be counted. Names and numbers are stable: commitments hold them."""
+
+    ALLOWED = 0
+    NO_RECORD = 1
+    NOT_GIVEN = 2
+    """Asked, refused, unknown, or of a status the policy does not accept."""
+    WITHDRAWN = 3
+    """Taken back by the customer or revoked by someone else."""
+    EXPIRED = 4
+    TOO_OLD = 5
+    NOTICE_TOO_OLD = 6
+    VETOED_OBJECTION = 16
+    VETOED_RESTRICTION = 17
+    VETOED_SUPPRESSED = 18
+    VETOED_OPT_OUT_SALE = 19
+    VETOED_OPT_OUT_SHARE = 20
+    VETOED_MINOR = 21
+    VETOED_UNKNOWN_AGE = 22
+    UNREADABLE = 255
+    """An event about the customer is of a kind or scope this version does not know."""
+
+
+_REASON_OF_VETO: Final = {
+    Veto.UNREADABLE: Reason.UNREADABLE,
+    Veto.SUPPRESSED: Reason.VETOED_SUPPRESSED,
+    Veto.RESTRICTION: Reason.VETOED_RESTRICTION,
+    Veto.OBJECTION: Reason.VETOED_OBJECTION,
+    Veto.OPT_OUT_SALE: Reason.VETOED_OPT_OUT_SALE,
+    Veto.OPT_OUT_SHARE: Reason.VETOED_OPT_OUT_SHARE,
+    Veto.MINOR: Reason.VETOED_MINOR,
+    Veto.AGE_UNKNOWN: Reason.VETOED_UNKNOWN_AGE,
+}
+"""Which reason is named where several vetoes stand: the first in this order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decisions:
+    """One decision per customer known to the register, for one purpose under one policy. Stays at the unit."""
+
+    subjects: pa.Array = field(repr=False)
+    """`pa.binary(16)`, unique, no nulls."""
+    codes: NDArray[np.uint8] = field(repr=False)
+    """A `Reason` per subject; 0 is allowed, everything else is not."""
+    decided_at: datetime
+    """The moment whose consent was decided on."""
+    purpose: str
+    """The purpose decided on; for no other do these decisions hold."""
+    policy_digest: str
+    """Digest of the policy decided under."""
+    index: SubjectIndex = field(init=False, repr=False)
+    """Finds a subject's decision."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", SubjectIndex.over(self.subjects))
+        if len(self.subjects) != len(self.codes) or self.codes.dtype != np.uint8:
+            raise ValueError("there must be one uint8 code per subject")
+        if not np.isin(self.codes, list(Reason)).all():
+            raise ValueError("every code must be a Reason")
+        to_microseconds(self.decided_at)
+        self.codes.flags.writeable = False
+
+    def allow(self, subjects: pa.Array) -> NDArray[np.bool_]:
+        """Whether each of `subjects` may be counted. A missing or unknown subject may not."""
+        places = self.index.find(subjects)
+        allowed: NDArray[np.bool_] = places != ABSENT
+        allowed[allowed] = self.codes[places[allowed]] == Reason.ALLOWED
+        return allowed
+
+    def commitment(self, salt: bytes, policy_digest: str) -> str:
+        """A salted commitment to every single decision: SHA-256 in hex, safe to write into a ledger.
+
+        SHA-256(tag | salt | policy digest, purpose and time, each with its length | number of subjects |
+        subjects in byte order | their codes). While the unit keeps `salt`, it can open the commitment to its auditor.
+        Once the salt is erased the commitment says nothing about anyone, not even to someone who guesses the register.
+
+        Args:
+            salt: 32 random bytes drawn for one release.
+            policy_digest: Digest of the policy decided under, as it stands in the ledger.
+
+        Raises:
+            ValueError: If the salt has another length, or these decisions were made under another policy.
+        """
+        if len(salt) != SALT_BYTES:
+            raise ValueError(f"a salt is {SALT_BYTES} bytes long, this one {len(salt)}")
+        if policy_digest != self.policy_digest:
+            raise ValueError("these decisions were made under another policy than the one to commit to")
+        digest = hashlib.sha256(_COMMITMENT_TAG + salt)
+        for text in (policy_digest, self.purpose, str(to_microseconds(self.decided_at))):
+            digest.update(_with_length(text.encode()))
+        digest.update(len(self.subjects).to_bytes(8, "big"))
+        digest.update(self.index.sorted_bytes())
+        digest.update(self.codes[self.index.places].tobytes())
+        return digest.hexdigest()
+
+
+@final
+class _Mint:
+    """Held by this module alone; whoever lacks it cannot make a `ConsentedTable`."""
+
+
+_MINT: Final = _Mint()
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ConsentedTable:
+    """Rows that may be counted for one purpose; `admit` alone makes it. No copy, no pickle, silent `repr`."""
+
+    columns: tuple[str, ...]
+    """Feature columns, as in `Table`; the policy allows every one."""
+    _table: Table
+    _decisions: Decisions
+    mint: InitVar[_Mint]
+
+    def __post_init__(self, mint: _Mint) -> None:
+        # The types say so already; this says it to code that no type checker reads.
+        if mint is not _MINT:
+            raise TypeError("a ConsentedTable is made by admit() alone")
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Stream the admitted rows from the beginning: those whose subject is present and allowed.
+
+        Whether a row is left out depends on its own subject alone, never on other rows. Order is kept, and every batch
+        has `table_schema(columns)`.
+        """
+        for batch in self._table.batches():
+            yield batch.filter(pa.array(self._decisions.allow(batch.column(SUBJECT))))
+
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of every batch."""
+        return table_schema(self.columns)
+
+    @property
+    def purpose(self) -> str:
+        """What the rows may be counted for, and nothing else."""
+        return self._decisions.purpose
+
+    @property
+    def policy_digest(self) -> str:
+        """Digest of the policy that admitted them."""
+        return self._decisions.policy_digest
+
+    def __repr__(self) -> str:
+        return "<ConsentedTable>"
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError("a ConsentedTable is neither copied nor pickled: ask admit() again")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOutcome:
+    """What one rule of the policy says about a plan."""
+
+    rule: str
+    """Where the rule stands in the policy, as a path of keys."""
+    allowed: bool
+    """Whether the plan keeps it."""
+    reason: str
+    """What the plan asks and what the policy says."""
+
+
+def decide(state: ConsentState, policy: Policy, purpose: str, now: datetime) -> Decisions:
+    """Decide on every customer of `state`: may they be counted for `purpose` at `now`?
+
+    Allowed is who has a consent the policy accepts, not expired, not too old, to a recent enough notice, and no veto
+    that the policy names. A veto's reason comes before any other. Who is not in `state` is not allowed either.
+
+    Raises:
+        PolicyError: If the policy says nothing about the purpose: what is not allowed is denied.
+        ValueError: If `now` lies before the moment of `state`, which may then count events that came later.
+    """
+    rule = policy.rule(purpose)
+    moment = to_microseconds(now)
+    if moment < to_microseconds(state.folded_at):
+        raise ValueError("the consent state was folded at a later moment than the one to decide for")
+    standing = state.by_purpose[Purpose(purpose)]
+    failed = [*_vetoed(standing, rule), *_not_consented(standing, rule, moment)]
+    codes = np.select([mask for _, mask in failed], [np.uint8(reason) for reason, _ in failed], np.uint8(0))
+    return Decisions(state.subjects, codes.astype(np.uint8), now, purpose, policy.digest)
+
+
+def admit(table: Table, decisions: Decisions, policy: Policy, purpose: str) -> ConsentedTable:
+    """The rows of `table` whose customers may be counted for `purpose`. Reads no row.
+
+    Rows without a subject and of customers without an allowing decision are left out.
+
+    Raises:
+        PolicyError: If the policy says nothing about the purpose or does not allow a column for it.
+        ValueError: If `decisions` were made for another purpose or under another policy.
+    """
+    rule = policy.rule(purpose)
+    if (decisions.purpose, decisions.policy_digest) != (purpose, policy.digest):
+        raise ValueError("these decisions were made for another purpose or under another policy")
+    refused = _refused_columns(rule, table.columns)
+    if refused:
+        raise PolicyError(
+            f"the policy {policy.id} does not allow every column for {purpose}",
+            why=f"not allowed: {', '.join(refused)}; allowed: {', '.join(rule.columns.allow)}",
+            fix="leave the columns out of the plan, or have the policy's owners allow them",
+        )
+    return ConsentedTable(columns=table.columns, _table=table, _decisions=decisions, mint=_MINT)
+
+
+def tally(table: Table, decisions: Decisions) -> Mapping[Reason, int]:
+    """LOCAL: how many distinct customers of `table` got each decision. Exact counts never leave the unit.
+
+    Every `Reason` is a key. A customer the register does not know counts as `NO_RECORD`; a row without a subject is no
+    customer. Reads the whole table once.
+    """
+    seen = np.zeros(len(decisions.subjects), dtype=np.bool_)
+    unknown = pa.array([], SUBJECT_TYPE)
+    for batch in table.batches():
+        subjects = batch.column(SUBJECT).drop_null()
+        places = decisions.index.find(subjects)
+        seen[places[places != ABSENT]] = True
+        unknown = pa.concat_arrays([unknown, subjects.filter(pa.array(places == ABSENT))]).unique()
+    counts = np.bincount(decisions.codes[seen], minlength=max(Reason) + 1)
+    counts[Reason.NO_RECORD] += len(unknown)
+    return MappingProxyType({reason: int(counts[reason]) for reason in Reason})
+
+
+def check_policy(
+    policy: Policy, *, purpose: str, columns: Sequence[str], trust: str, rho: Fraction, delta: Fraction
+) -> list[RuleOutcome]:
+    """Would the policy allow a plan that asks for this? One outcome per rule; the plan is allowed if all are.
+
+    Depends on the policy and the plan alone, on nobody's data: minimum cohort and consent are checked against the
+    unit's own rows before approval.
+
+    Args:
+        policy: The unit's policy.
+        purpose: What the plan counts customers for.
+        columns: Every column the plan reads.
+        trust: The plan's trust model.
+        rho: What the whole plan costs a customer, in zCDP.
+        delta: The plan's delta.
+    """
+    models = policy.trust_models
+    outcomes = [*_check_purpose(policy, purpose, columns, rho)]
+    outcomes.append(RuleOutcome("trust_models", trust in models, f"plan {trust}, policy {', '.join(models)}"))
+    outcomes.append(_within("budget.rho_cap", rho, policy.budget.rho_cap))
+    outcomes.append(_within("budget.delta", delta, policy.budget.delta))
+    return outcomes
+
+
+def _check_purpose(policy: Policy, purpose: str, columns: Sequence[str], rho: Fraction) -> Iterator[RuleOutcome]:
+    named = purpose in policy.purposes
+    yield RuleOutcome("purposes", named, f"{purpose} is {'named' if named else 'not named, so denied'}")
+    where = f"purposes.{purpose}"
+    if not named:
+        yield RuleOutcome(f"{where}.columns.allow", allowed=False, reason="no column is allowed for this purpose")
+        yield RuleOutcome(f"{where}.rho_cap", allowed=False, reason="nothing may be spent on this purpose")
+        return
+    rule = policy.rule(purpose)
+    refused = _refused_columns(rule, columns)
+    reason = f"not allowed: {', '.join(refused)}" if refused else "every column is allowed"
+    yield RuleOutcome(f"{where}.columns.allow", not refused, reason)
+    yield _within(f"{where}.rho_cap", rho, policy.rho_cap(purpose))
+
+
+def _within(rule: str, asked: Fraction, cap: Fraction) -> RuleOutcome:
+    return RuleOutcome(rule, allowed=0 <= asked <= cap, reason=f"plan {asked}, policy at most {cap}")
+
+
+def _refused_columns(rule: PurposeRule, columns: Sequence[str]) -> list[str]:
+    return [column for column in columns if column not in rule.columns.allow]
+
+
+def _vetoed(standing: PurposeState, rule: PurposeRule) -> Iterator[tuple[Reason, NDArray[np.bool_]]]:
+    vetoes = rule.vetoes()
+    for veto, reason in _REASON_OF_VETO.items():
+        if veto in vetoes:
+            yield reason, (standing.vetoes & np.uint8(veto)) != 0
+
+
+def _not_consented(
+    standing: PurposeState, rule: PurposeRule, moment: int
+) -> Iterator[tuple[Reason, NDArray[np.bool_]]]:
+    status = standing.status
+    yield Reason.NO_RECORD, status == Status.NO_RECORD
+    yield Reason.WITHDRAWN, (status == Status.WITHDRAWN) | (status == Status.REVOKED)
+    yield Reason.EXPIRED, status == Status.EXPIRED
+    yield Reason.NOT_GIVEN, ~np.isin(status, [Status[accepted.upper()] for accepted in rule.require.status])
+    # The state may be older than the decision: a consent can have ended since.
+    yield Reason.EXPIRED, standing.valid_until <= moment
+    oldest = moment - rule.require.max_age_days * _MICROSECONDS_PER_DAY
+    yield Reason.TOO_OLD, standing.event_time < oldest
+    yield Reason.NOTICE_TOO_OLD, standing.notice_version < rule.require.notice_min_version
+
+
+def _with_length(data: bytes) -> bytes:
+    return len(data).to_bytes(8, "big") + data

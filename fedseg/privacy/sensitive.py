@@ -1,0 +1,94 @@
+"""`Sensitive`: a sum over customers on an integer lattice, together with the sensitivity that was enforced row by row.
+
+It has no array form, no pickle, no copy, and a `repr` without values: the only way out is `release()`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import InitVar, dataclass
+from typing import NoReturn, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+ENTRY_MAX = 2**22
+"""Largest magnitude of one entry of one customer's vector; keeps squared norms within 64 bits."""
+
+WIDTH_MAX = 2**14
+"""Most entries per cell."""
+
+
+class _Token:
+    """Only this module holds one, so only `sum_of_rows` mints a `Sensitive`."""
+
+
+_TOKEN = _Token()
+
+
+@final
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Sensitive:
+    """An un-noised sum of one bounded integer vector per customer, flattened cell by cell."""
+
+    _values: NDArray[np.int64]
+    length: int
+    """Number of integers: public, from the plan."""
+    l2_sensitivity_squared: int
+    """How far one customer more or less can move it, squared, in lattice steps; enforced when it was summed."""
+    token: InitVar[_Token]
+
+    def __post_init__(self, token: _Token) -> None:
+        if token is not _TOKEN:
+            raise TypeError("a Sensitive is minted by sum_of_rows() only")
+
+    def __repr__(self) -> str:
+        return f"Sensitive(length={self.length})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Sensitive leaves its unit through release() only: it cannot be pickled or copied")
+
+    def __array__(
+        self, dtype: object = None, copy: object = None
+    ) -> NoReturn:  # NumPy would otherwise wrap it as an object
+        raise TypeError("a Sensitive has no array form; use release()")
+
+
+def sum_of_rows(
+    chunks: Iterable[tuple[NDArray[np.intp], NDArray[np.int64]]],
+    *,
+    cells: int,
+    width: int,
+    l2_sensitivity_squared: int,
+) -> Sensitive:
+    """Add up one vector per customer, each in its cell's block, and enforce the bound on each of them.
+
+    A customer's vector v in cell j adds v to entries [j * width, (j + 1) * width). A vector with ||v||_2^2 above
+    `l2_sensitivity_squared` adds nothing at all, a treatment of that row alone. So adding or removing one customer
+    moves the sum by at most the stated sensitivity in L2 norm whatever made the rows: the bound is not trusted.
+
+    All sums are exact: int64, |entry| <= 2**22, so up to 2**41 customers fit; squared norms stay below
+    2**14 * 2**44 < 2**63.
+
+    Args:
+        chunks: Pairs of cell indices, shape (rows,), and vectors, shape (rows, width), one row a customer.
+        cells: Number of blocks.
+        width: Entries per block.
+        l2_sensitivity_squared: The bound, from the lattice of the approved plan.
+
+    Raises:
+        ValueError: If a shape or a cell index is impossible: a programmer's mistake.
+    """
+    if not 1 <= width <= WIDTH_MAX or cells < 1:
+        raise ValueError(f"a block holds 1 to {WIDTH_MAX} entries, and there is at least one")
+    sums = np.zeros((cells, width), np.int64)
+    for labels, rows in chunks:
+        if rows.dtype != np.int64 or rows.ndim != 2 or rows.shape != (len(labels), width):  # noqa: PLR2004 (a matrix)
+            raise ValueError("a chunk must hold int64 rows of the stated width, one label each")
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < cells:
+            raise ValueError("a label names no cell")
+        small: NDArray[np.bool_] = np.all((rows <= ENTRY_MAX) & (rows >= -ENTRY_MAX), axis=1)
+        squared = np.where(small[:, None], rows, 0)
+        kept = small & (np.einsum("ij,ij->i", squared, squared) <= l2_sensitivity_squared)
+        np.add.at(sums, labels[kept], rows[kept])
+    values = sums.ravel()
+    values.flags.writeable = False
+    return Sensitive(values, cells * width, l2_sensitivity_squared, _TOKEN)

@@ -1,0 +1,118 @@
+"""`Segmentation`: the published result. Segments in original units with their noise intervals, signed by the server."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import rfc8785
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedseg.errors import VerificationError
+from fedseg.ledger.keys import PublicKey, SigningKey
+
+SIGNATURE_CONTEXT = b"fedseg/segmentation/v1\n"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Value(_Part):
+    """One feature of a segment's center, in original units."""
+
+    feature: str
+    label: str
+    center: float
+    low: float
+    """Lower end of the 95 % noise interval."""
+    high: float
+    """Upper end of the 95 % noise interval."""
+
+
+class Segment(_Part):
+    """One group of customers. A suppressed segment shows neither size nor center."""
+
+    name: str
+    suppressed: bool
+    """True if its noised size is below the plan's minimum."""
+    size: int | None
+    """Customers in it, noised; over all units together."""
+    size_interval: tuple[int, int] | None
+    """95 % noise interval of the size."""
+    values: tuple[Value, ...]
+    """Empty if suppressed."""
+    encoded_center: tuple[int, ...]
+    """The center in the plan's 20-bit integers: for assigning customers. Empty if suppressed."""
+
+
+class Segmentation(_Part):
+    """The segments and what it takes to check them."""
+
+    version: int
+    name: str
+    plan_sha256: str
+    algorithm: str
+    trust: str
+    epsilon: str
+    """Most privacy loss of one customer over all units, with `delta`; from the plan."""
+    delta: str
+    rho: str
+    """The same in zCDP, as an exact fraction: the sum of all charges over the units one customer may be in."""
+    rounds: int
+    units: tuple[str, ...]
+    """Units whose releases are in it."""
+    segments: tuple[Segment, ...]
+
+    def canonical(self) -> bytes:
+        """RFC 8785 form: what is signed."""
+        return rfc8785.dumps(self.model_dump(mode="json"))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedSegmentation:
+    """A segmentation with the server's signature, as it stands in segmentation.json."""
+
+    segmentation: Segmentation
+    public_key: PublicKey
+    signature: bytes
+
+    @classmethod
+    def sign(cls, segmentation: Segmentation, key: SigningKey) -> Self:
+        """Sign with the server's key."""
+        return cls(segmentation, key.public, key.sign(SIGNATURE_CONTEXT + segmentation.canonical()))
+
+    def to_json(self) -> bytes:
+        """The file's bytes: canonical JSON and a line feed."""
+        document: dict[str, Any] = {
+            "segmentation": self.segmentation.model_dump(mode="json"),
+            "server_public_key": self.public_key.to_text(),
+            "signature": self.signature.hex(),
+        }
+        return rfc8785.dumps(document) + b"\n"
+
+
+class _File(_Part):
+    segmentation: Segmentation
+    server_public_key: str
+    signature: str
+
+
+def parse_signed(document: bytes) -> SignedSegmentation:
+    """Read segmentation.json and check its form and signature.
+
+    Raises:
+        VerificationError: If it is malformed, not canonical, or not signed by the key it names.
+    """
+    try:
+        file = _File.model_validate_json(document, strict=False)
+        signed = SignedSegmentation(file.segmentation, PublicKey.from_text(file.server_public_key), bytes.fromhex(file.signature))
+    except (ValidationError, ValueError) as error:
+        raise _refused("it is not a segmentation file") from error
+    if signed.to_json() != document:
+        raise _refused("it is not in canonical form")
+    if not signed.public_key.verify(signed.signature, SIGNATURE_CONTEXT + signed.segmentation.canonical()):
+        raise _refused("its signature does not fit its content")
+    return signed
+
+
+def _refused(why: str) -> VerificationError:
+    return VerificationError("the segmentation cannot be trusted", why=why, fix="fetch it again from the server, and compare its key")

@@ -1,0 +1,169 @@
+"""Running a scenario: prepare the homes, let every unit approve, run the real apps over a loopback, verify everything."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fedseg.audit.verify import LedgerFacts, check_against_units, recompute_segmentation, verify_ledger
+from fedseg.errors import PlanMismatchError
+from fedseg.federation.client_app import make_client_app
+from fedseg.federation.loopback import LoopbackGrid
+from fedseg.federation.server_app import run_plan
+from fedseg.node.approvals import approve
+from fedseg.node.home import NodeHome
+from fedseg.plan import Plan, parse_plan
+from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.noise import NoiseSource, SimulatedNoise, SystemNoise
+from fedseg.segments.segmentation import SignedSegmentation
+from fedseg.server.contribution import payload_bytes
+from fedseg.server.home import ServerHome
+from fedseg.simulation.data import all_customers
+from fedseg.simulation.metrics import BANNER, Quality, measure
+from fedseg.simulation.prepare import Layout, prepare, storage_errors
+from fedseg.simulation.scenario import LoadedScenario, load_scenario
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run found; `data` is what the command line prints as JSON."""
+
+    out: Path
+    plan: Plan
+    signed: SignedSegmentation
+    quality: Quality
+    seconds: float
+    ledger_verified: bool
+    units: tuple[LedgerFacts, ...]
+
+    @property
+    def simulated_noise(self) -> bool:
+        """Whether the noise was simulated: then nothing here is private."""
+        return any(facts.simulated for facts in self.units)
+
+    def data(self) -> dict[str, Any]:
+        """The result under the keys that scripts rely on."""
+        segmentation = self.signed.segmentation
+        return {
+            "out": str(self.out),
+            "k": self.plan.k,
+            "units": [unit.name for unit in self.plan.units],
+            "epsilon": float(self.plan.budget.epsilon),
+            "delta": float(self.plan.budget.delta),
+            "rho": float(self.plan.rho),
+            "rounds": self.plan.rounds,
+            "seconds": round(self.seconds, 3),
+            "cost_ratio": self.quality.cost_ratio,
+            "cost_ratio_note": BANNER,
+            "ari": self.quality.ari,
+            "segments": [
+                {
+                    "name": one.name,
+                    "size": one.size,
+                    "size_interval": None if one.size_interval is None else list(one.size_interval),
+                    "suppressed": one.suppressed,
+                }
+                for one in segmentation.segments
+            ],
+            "ledger_verified": self.ledger_verified,
+            "noise": "simulated: not a differentially private release" if self.simulated_noise else "system",
+        }
+
+
+def simulate(loaded: LoadedScenario, out: Path, *, resume: bool = False, progress: Progress = lambda _: None) -> RunResult:
+    """Run one scenario into `out`; the same apps, plan, policy, ledgers and checks as in deployment.
+
+    Raises:
+        FedsegError: Whatever a deployed run would raise, with the same code.
+    """
+    started, now, layout = time.monotonic(), datetime.now(UTC), Layout(out)
+    if not (resume and layout.plan.exists()):
+        progress("preparing units, registers and keys")
+        prepare(loaded, layout, now=now)
+    with storage_errors(out):
+        document = layout.plan.read_bytes()
+    plan = parse_plan(document)
+    homes = [NodeHome.open(layout.node(unit.name)) for unit in plan.units]
+    _require_same_plan(homes, plan)
+    for home in homes:
+        progress(f"{home.settings.unit} checks and approves the plan")
+        approve(home, plan, document, now=now)
+    progress(f"{plan.rounds} rounds with {len(homes)} units")
+    signed = _run(loaded, layout, homes, document)
+    progress("verifying every ledger and recomputing the segments")
+    units, verified = _verify(layout, plan, signed)
+    quality = measure(plan, signed.segmentation, all_customers(loaded))
+    result = RunResult(out, plan, signed, quality, time.monotonic() - started, verified, units)
+    with storage_errors(out):
+        (out / "segmentation.json").write_bytes(signed.to_json())
+        (out / "metrics.json").write_text(json.dumps(metrics(result), indent=2) + "\n", encoding="utf-8")
+    return result
+
+
+def repeat(
+    path: Path, out: Path, overrides: list[Mapping[str, str | int]], *, resume: bool = False, progress: Progress = lambda _: None
+) -> list[RunResult]:
+    """Run a scenario once per set of overrides, into `out/run-000`, `out/run-001`, ..."""
+    results = []
+    for number, changes in enumerate(overrides):
+        progress(f"run {number + 1} of {len(overrides)}: {', '.join(f'{key}={value}' for key, value in changes.items()) or 'as written'}")
+        results.append(simulate(load_scenario(path, changes), out / f"run-{number:03d}", resume=resume, progress=progress))
+    return results
+
+
+def metrics(result: RunResult) -> dict[str, Any]:
+    """The content of metrics.json: simulation only."""
+    sent = sum(payload_bytes(terms) for terms in result.plan.terms) * len(result.plan.units)
+    return {
+        "note": BANNER,
+        "cost_ratio": result.quality.cost_ratio,
+        "ari": result.quality.ari,
+        "seconds": round(result.seconds, 3),
+        "bytes": sent,
+        "rounds": result.plan.rounds,
+        "noise": result.data()["noise"],
+    }
+
+
+def median_cost_ratio(results: list[RunResult]) -> float | None:
+    """Median over the runs that released something."""
+    ratios = [one.quality.cost_ratio for one in results if one.quality.cost_ratio is not None]
+    return statistics.median(ratios) if ratios else None
+
+
+def noise_source(loaded: LoadedScenario) -> NoiseSource:
+    """The scenario's noise source."""
+    seed = loaded.scenario.noise.seed
+    return SystemNoise() if seed is None else SimulatedNoise(seed)
+
+
+def _run(loaded: LoadedScenario, layout: Layout, homes: list[NodeHome], document: bytes) -> SignedSegmentation:
+    configs = {number + 1: {"home": str(home.path)} for number, home in enumerate(homes)}
+    grid = LoopbackGrid(make_client_app(noise_source(loaded)), configs)
+    return run_plan(grid, ServerHome.open(layout.server), document)
+
+
+def _verify(layout: Layout, plan: Plan, signed: SignedSegmentation) -> tuple[tuple[LedgerFacts, ...], bool]:
+    units = tuple(verify_ledger(layout.node(unit.name) / "ledger.db") for unit in plan.units)
+    server = verify_ledger(layout.server / "ledger.db")
+    check_against_units(server, units, plan)
+    return units, recompute_segmentation(server, plan) == signed
+
+
+def _require_same_plan(homes: list[NodeHome], plan: Plan) -> None:
+    """A run directory belongs to one plan: refuse one that was edited after a unit had approved it."""
+    for home in homes:
+        with home.ledger() as ledger:
+            agreed = set(PrivacyAccount(ledger).state().reservations)
+        if agreed - {plan.digest}:
+            raise PlanMismatchError(
+                "plan.toml is not the plan the units agreed to",
+                why=f"its hash begins {plan.digest[:16]}, the approved one {min(agreed - {plan.digest})[:16]}",
+                fix="restore plan.toml, or start a new run in another --out",
+            )
