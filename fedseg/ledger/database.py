@@ -21,6 +21,8 @@ _SCHEMA = sorted(
     # SQLite makes this index itself, because the key of `payload` is text.
     + [("index", "sqlite_autoindex_payload_1", "payload", None)]
 )
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What a statement on a damaged file may raise: SQLite quotes the damage in its message, which need not be UTF-8."""
 _DAMAGED = frozenset(
     {
         sqlite3.SQLITE_CORRUPT,
@@ -47,7 +49,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA synchronous=FULL")
-    except sqlite3.Error:
+    except SQLITE_ERRORS:
         connection.close()
         raise
     return connection
@@ -79,11 +81,11 @@ def storage_errors(path: Path) -> Generator[None, None, None]:
     """SQLite's errors inside the block as ours: damage as `LedgerUnreadableError`, the rest as `StorageError`."""
     try:
         yield
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise from_sqlite(path, error) from error
 
 
-def from_sqlite(path: Path, error: sqlite3.Error) -> FedsegError:
+def from_sqlite(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> FedsegError:
     """What `error` means to the operator of the ledger at `path`."""
     # Errors that Python's module finds itself (text that is not UTF-8) have no code: they too are damage.
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)

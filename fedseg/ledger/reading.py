@@ -1,7 +1,8 @@
 """Opening a ledger that is not ours: the auditor's side. Nothing in the file is trusted, and the file stays untouched.
 
 A live SQLite file is copied to a private directory and opened there. Its schema is compared before any row is read,
-and its write-ahead log must be whole (`wal.py`): SQLite silently ignores a damaged one, and the ledger would be shorter.
+and its write-ahead log must be whole (`wal.py`): SQLite silently ignores a damaged one, which would
+make the ledger shorter.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from shutil import copyfile
 from typing import cast
 
 from fedseg.errors import StorageError
-from fedseg.ledger.database import check_schema, connect, scalar, unreadable
+from fedseg.ledger.database import SQLITE_ERRORS, check_schema, connect, scalar, unreadable
 from fedseg.ledger.entries import PAYLOAD_LIMIT_BYTES
 from fedseg.ledger.export import EXPORT_HEADER, parse_export
 from fedseg.ledger.raw import RawLedger, check_log
@@ -117,9 +118,9 @@ def _read_database(path: Path, copy: Path) -> RawLedger:
         check_schema(connection, path)
         if scalar(connection, "PRAGMA integrity_check(1)") != "ok":
             raise unreadable(path, "SQLite finds it damaged")
-        leaves = _rows(connection, path, "leaf", "seq", "integer", "entry", "blob")
-        notes = _rows(connection, path, "checkpoint", "size", "integer", "note", "text")
-        payloads = _rows(connection, path, "payload", "id", "text", "data", "blob")
+        leaves = _rows(connection, path, "leaf", ("seq", "integer"), ("entry", "blob"))
+        notes = _rows(connection, path, "checkpoint", ("size", "integer"), ("note", "text"))
+        payloads = _rows(connection, path, "payload", ("id", "text"), ("data", "blob"))
     if [seq for seq, _ in leaves] != list(range(len(leaves))):
         raise unreadable(path, "its entries are not numbered from 0 without a gap")
     try:
@@ -131,9 +132,13 @@ def _read_database(path: Path, copy: Path) -> RawLedger:
 
 
 def _rows(
-    connection: sqlite3.Connection, path: Path, table: str, key: str, key_type: str, value: str, value_type: str
+    connection: sqlite3.Connection, path: Path, table: str, key_column: tuple[str, str], value_column: tuple[str, str]
 ) -> list[tuple[int | bytes, bytes]]:
-    """All rows of a table in order of their keys, text as bytes, after a look at the type of every cell."""
+    """All rows of a table in order of their keys, text as bytes, after a look at the type of every cell.
+
+    A column is a name and the only type its cells may have.
+    """
+    (key, key_type), (value, value_type) = key_column, value_column
     shown = f"CAST({key} AS BLOB)" if key_type == "text" else key
     query = f"SELECT typeof({key}), typeof({value}), {shown}, CAST({value} AS BLOB) FROM {table} ORDER BY {key}"  # noqa: S608 - names from this module only
     rows: list[tuple[int | bytes, bytes]] = []
@@ -149,7 +154,7 @@ def _sqlite_errors(path: Path) -> Generator[None, None, None]:
     """Whatever SQLite says about a copy that nobody else uses is the file's fault, unless the disk is full."""
     try:
         yield
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF == sqlite3.SQLITE_FULL:
             raise _unavailable(path, "no room for a private copy") from error
         raise unreadable(path, "SQLite finds it damaged or not a database") from error

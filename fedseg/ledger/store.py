@@ -18,6 +18,7 @@ from fedseg.ledger.canonical import Json
 from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint
 from fedseg.ledger.database import (
     APPLICATION_ID,
+    SQLITE_ERRORS,
     TABLES,
     USER_VERSION,
     check_schema,
@@ -155,7 +156,7 @@ class Ledger:
         connection = connect(self.path, "mode=rw")
         try:
             connection.execute(statement)
-        except sqlite3.Error:
+        except SQLITE_ERRORS:
             connection.close()
             raise
         return connection

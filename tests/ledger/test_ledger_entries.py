@@ -91,7 +91,7 @@ def test_a_history_takes_only_entries_in_their_place(key: SigningKey) -> None:
     ],
 )
 def test_a_genesis_of_another_kind_is_refused(key: SigningKey, changes: dict[str, Json]) -> None:
-    with pytest.raises(VerificationError, match="genesis|check out"):
+    with pytest.raises(VerificationError, match="check out"):
         Genesis.of(History().extended([genesis_leaf(key, **changes)]))
 
 
