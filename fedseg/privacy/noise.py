@@ -74,8 +74,6 @@ class Noise:
     """
 
     __slots__ = ("_held", "_process", "count", "mechanism", "source_label")
-    __array_ufunc__ = None
-    """Tells NumPy to refuse arithmetic with this."""
 
     mechanism: DiscreteGaussian
     """What the values were drawn from."""
@@ -116,6 +114,7 @@ class Noise:
         return "<Noise: values withheld>"
 
     def __array__(self, *_args: object, **_options: object) -> Never:
+        # NumPy's arithmetic comes through here as well.
         raise TypeError("noise has no array form; release() takes it")
 
     def __reduce_ex__(self, _protocol: SupportsIndex) -> Never:

@@ -194,6 +194,13 @@ def test_a_budget_buys_the_largest_rho_on_the_grid(epsilon: Fraction, delta: Fra
     assert epsilon_of(rho, delta) <= epsilon < epsilon_of(rho + Fraction(1, RHO_GRID), delta)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(2**40, 2**52), st.sampled_from([MILLIONTH, Fraction(1, 10**9)]))
+def test_the_epsilon_of_a_rho_buys_that_rho_back(steps: int, delta: Fraction) -> None:
+    rho = Fraction(steps, RHO_GRID)
+    assert rho_of(PrivacyBudget(Fraction(epsilon_of(rho, delta)), delta)) == rho
+
+
 def test_a_budget_below_one_grid_step_buys_nothing() -> None:
     assert rho_of(PrivacyBudget(Fraction(1, 10**15), Fraction(1, DELTA_GRID))) == 0
 

@@ -79,6 +79,12 @@ def test_calibration_to_a_mechanisms_own_charge_needs_no_more_noise(sigma: int, 
         assert DiscreteGaussian.calibrated(squared, rho).sigma <= sigma
 
 
+@given(st.integers(SIGMA_MIN, SIGMA_LIMIT - 2), st.integers(40, 50))
+def test_a_rho_one_step_short_of_a_mechanisms_charge_needs_more_noise(sigma: int, bits: int) -> None:
+    short = DiscreteGaussian(sigma).charge(2**bits).rho - Fraction(1, RHO_GRID)
+    assert DiscreteGaussian.calibrated(2**bits, short).sigma == sigma + 1
+
+
 def test_calibration_reaches_both_ends_of_its_range_and_not_beyond() -> None:
     def rho_for(sigma: int) -> Fraction:
         return Fraction(2**40, 2 * sigma**2)

@@ -18,7 +18,7 @@ SOURCE = SystemNoise()
 
 def probabilities(sigma: int, reach: int) -> NDArray[np.float64]:
     """The exact pmf on [-reach, reach]; what lies beyond is below 1e-30 for reach >= 12 sigma."""
-    weights = np.exp(-(np.arange(-reach, reach + 1, dtype=np.float64) ** 2) / (2 * sigma**2))
+    weights: NDArray[np.float64] = np.exp(-(np.arange(-reach, reach + 1, dtype=np.float64) ** 2) / (2 * sigma**2))
     return weights / weights.sum()
 
 
