@@ -14,7 +14,7 @@ An error says what happened, why, and what fixes it. No text holds a value from 
 an exact count: errors end up in logs. Only a `code` ever crosses the wire.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class FedsegError(Exception):
@@ -24,6 +24,7 @@ class FedsegError(Exception):
         what: One sentence: what happened. Holds no value from a row.
         why: One sentence: the cause, with the value seen and the value wanted where those are public.
         fix: The next step; one command where there is one.
+        data: Facts for scripts that go with the error, as the command's JSON documents them.
     """
 
     code: ClassVar[str] = "E100"
@@ -34,6 +35,7 @@ class FedsegError(Exception):
         self.what = what
         self.why = why
         self.fix = fix
+        self.data: dict[str, Any] = {}
         super().__init__(f"{what}: {why}")
 
 

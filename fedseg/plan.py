@@ -27,6 +27,8 @@ from fedseg.privacy.account import Caps
 from fedseg.privacy.budget import RHO_GRID, PrivacyBudget, parse_fraction, rho_of
 
 PLAN_BYTES_MAX = 256 * 1024
+RADIUS_SHARE_MAX = 2
+"""Largest clip radius as a part of the half width of the box: its whole width."""
 
 
 class TrustModel(enum.StrEnum):
@@ -164,7 +166,7 @@ class Plan(_Part):
         shares, radii = self.algorithm.shares, self.algorithm.radii
         if sum(shares) != 1 or min(shares) <= 0:
             raise ValueError("the algorithm's shares must be positive and add up to 1")
-        if len(radii) != len(shares) or not all(Fraction(1, 1000) <= radius <= 2 for radius in radii):
+        if len(radii) != len(shares) or not all(Fraction(1, 1000) <= radius <= RADIUS_SHARE_MAX for radius in radii):
             raise ValueError("the algorithm needs one radius per share, between 1/1000 and 2/1")
         if not Fraction(1, 16) <= self.algorithm.count_weight <= 1:
             raise ValueError("count_weight must lie between 1/16 and 1/1")
@@ -178,7 +180,9 @@ class Plan(_Part):
     @cached_property
     def settings(self) -> Settings:
         """The algorithm's settings."""
-        return Settings(self.k, len(self.features), tuple(float(radius) for radius in self.algorithm.radii), self.algorithm.seed)
+        return Settings(
+            self.k, len(self.features), tuple(float(radius) for radius in self.algorithm.radii), self.algorithm.seed
+        )
 
     @property
     def rounds(self) -> int:
@@ -187,7 +191,7 @@ class Plan(_Part):
 
     @cached_property
     def rho(self) -> Fraction:
-        """zCDP loss of one customer over the whole plan and all units: the largest with epsilon(rho, delta) <= epsilon."""
+        """Loss of one customer over plan and units, in zCDP: the largest rho with epsilon(rho, delta) <= epsilon."""
         return rho_of(PrivacyBudget(self.budget.epsilon, self.budget.delta))
 
     @cached_property

@@ -1,0 +1,1 @@
+"""Recompute everything from bytes: ledgers, charges, the segmentation itself. Above policy and privacy."""

@@ -95,7 +95,9 @@ def verify_ledger(path: Path, public_key: PublicKey | None = None) -> LedgerFact
         releases = _check_unit(raw, account)
     else:
         _check_server(raw)
-    return LedgerFacts(raw.origin, str(role), unit, raw.public_key, checkpoint.size, checkpoint.root, account, releases, raw)
+    return LedgerFacts(
+        raw.origin, str(role), unit, raw.public_key, checkpoint.size, checkpoint.root, account, releases, raw
+    )
 
 
 def ledger_failures(path: Path, public_key: PublicKey | None = None) -> tuple[LedgerFacts | None, list[Failure]]:
@@ -181,7 +183,11 @@ def _check_policy(entry: Entry, raw: RawLedger) -> None:
 def _check_approval(entry: Entry, raw: RawLedger, before: AccountState) -> Plan:
     plan = parse_plan(raw.payloads[f"plan:{entry.body['plan_sha256']}"])
     rhos = [fraction_text(rho) for rho in plan.step_rhos]
-    if plan.digest != entry.body["plan_sha256"] or plan.purpose != entry.body["purpose"] or rhos != entry.body["step_rhos"]:
+    if (
+        plan.digest != entry.body["plan_sha256"]
+        or plan.purpose != entry.body["purpose"]
+        or rhos != entry.body["step_rhos"]
+    ):
         raise _failed(f"approval {entry.seq} does not say what the approved plan says")
     rho = sum(plan.step_rhos, Fraction(0))
     try:
@@ -207,7 +213,12 @@ def _check_release(entry: Entry, raw: RawLedger, before: AccountState, plan: Pla
     if mechanism != {"sigma": terms.mechanism.sigma, "l2_sensitivity_squared": terms.lattice.l2_sensitivity_squared}:
         raise _failed(f"release {entry.seq} used another mechanism than the approved plan's")
     before.require_step(plan.digest, step, str(body["release_id"]), again)
-    _require(body, entry.seq, rho_spent_after=fraction_text(before.rho_spent + again.rho), neighbouring_relation=NEIGHBOURING_RELATION)
+    _require(
+        body,
+        entry.seq,
+        rho_spent_after=fraction_text(before.rho_spent + again.rho),
+        neighbouring_relation=NEIGHBOURING_RELATION,
+    )
     _require(body, entry.seq, unit=unit, release_id=release_id(plan.digest, unit, step, str(body["request_sha256"])))
     _require(body, entry.seq, cells=terms.cells, width=terms.width)
     _require(body, entry.seq, lattice={"count_weight": terms.lattice.count_weight, "unit": terms.lattice.unit})
@@ -235,7 +246,14 @@ def _check_server(raw: RawLedger) -> None:
             if entry.kind == "contribution":
                 plan = _logged_plan(raw, entry)
                 found = parse_contribution(raw.payloads[f"contribution:{entry.body['release_id']}"], plan)
-                _require(entry.body, entry.seq, unit=found.unit, step=found.step, release_id=found.release_id, request_sha256=found.request_sha256)
+                _require(
+                    entry.body,
+                    entry.seq,
+                    unit=found.unit,
+                    step=found.step,
+                    release_id=found.release_id,
+                    request_sha256=found.request_sha256,
+                )
             elif entry.kind not in ("genesis", "plan", "round", "publication"):
                 raise _failed(f"entry {entry.seq} is of a kind no server writes")
             elif entry.kind == "publication":
@@ -243,7 +261,11 @@ def _check_server(raw: RawLedger) -> None:
                 signed = parse_signed(raw.payloads[f"segmentation:{plan.digest}"])
                 run = replay_run(plan, raw.entries[: entry.seq], raw.payloads)
                 units = tuple(unit.name for unit in plan.units if unit.name in run.units)
-                if signed.public_key != raw.public_key or run.request is not None or publish(plan, run.state, units) != signed.segmentation:
+                if (
+                    signed.public_key != raw.public_key
+                    or run.request is not None
+                    or publish(plan, run.state, units) != signed.segmentation
+                ):
                     raise _failed("the published segments are not those that the logged contributions give")
     except VerificationError:
         raise
@@ -279,4 +301,3 @@ def _numbers(value: Json) -> dict[str, int]:
 
 def _failed(what: str) -> VerificationError:
     return VerificationError("verification failed", why=what, fix="keep the file as evidence, and ask its owner")
-

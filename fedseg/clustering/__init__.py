@@ -1,0 +1,1 @@
+"""Segments from noised linear statistics, in exact integers."""

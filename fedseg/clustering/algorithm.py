@@ -102,7 +102,11 @@ def step(state: State, aggregate: Aggregate) -> State:
     where it is, and before another round splits the largest cell. Never divides by zero and never yields NaN.
     """
     request = next_request(state)
-    if request is None or aggregate.step != state.step or aggregate.sums.shape != (request.cells, 1 + request.centers.shape[1]):
+    if (
+        request is None
+        or aggregate.step != state.step
+        or aggregate.sums.shape != (request.cells, 1 + request.centers.shape[1])
+    ):
         raise ValueError("the aggregate does not answer the state's request")
     lattice = aggregate.terms.lattice
     counts = aggregate.sums[:, 0] / lattice.count_weight

@@ -28,7 +28,9 @@ class CellLattice:
 
     def __post_init__(self) -> None:
         if not UNIT_MIN <= self.unit <= UNIT_MAX:
-            raise ValueError(f"the lattice has {self.unit} steps for the clip radius, it needs {UNIT_MIN} to {UNIT_MAX}")
+            raise ValueError(
+                f"the lattice has {self.unit} steps for the clip radius, it needs {UNIT_MIN} to {UNIT_MAX}"
+            )
         if not 1 <= self.count_weight <= UNIT_MAX:
             raise ValueError(f"the count weight must be between 1 and {UNIT_MAX} steps, got {self.count_weight}")
 

@@ -74,12 +74,24 @@ def parse_request(data: bytes) -> tuple[str, RoundRequest]:
     """
     try:
         magic, plan, step, cells, features = REQUEST_HEADER.unpack_from(data)
-        if magic != REQUEST_MAGIC or not 1 <= cells <= CELLS_MAX or not 1 <= features <= DIMENSIONS_MAX:
-            raise ValueError("not a request")
-        if len(data) != REQUEST_HEADER.size + 4 * cells * (features + 1):
-            raise ValueError("a request of another length")
-        numbers = np.frombuffer(data, "<i4", offset=REQUEST_HEADER.size).astype(np.int32)
-        split = cells * features
-        return plan.hex(), RoundRequest(step, numbers[:split].reshape(cells, features).copy(), numbers[split:].copy())
-    except (struct.error, ValueError) as error:
-        raise RequestError("a request could not be read", why="its bytes are not a request for a plan", fix="use the same version at server and units") from error
+    except struct.error as error:
+        raise _refused() from error
+    if magic != REQUEST_MAGIC or not 1 <= cells <= CELLS_MAX or not 1 <= features <= DIMENSIONS_MAX:
+        raise _refused()
+    if len(data) != REQUEST_HEADER.size + 4 * cells * (features + 1):
+        raise _refused()
+    numbers = np.frombuffer(data, "<i4", offset=REQUEST_HEADER.size).astype(np.int32)
+    split = cells * features
+    try:
+        request = RoundRequest(step, numbers[:split].reshape(cells, features).copy(), numbers[split:].copy())
+    except ValueError as error:
+        raise _refused() from error
+    return plan.hex(), request
+
+
+def _refused() -> RequestError:
+    return RequestError(
+        "a request could not be read",
+        why="its bytes are not a request for a plan",
+        fix="use the same version at server and units",
+    )

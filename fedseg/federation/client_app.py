@@ -35,7 +35,11 @@ def make_client_app(noise: NoiseSource | None = None) -> ClientApp:
 
 
 def wait_for_slot(
-    received: float, slot_seconds: int, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    received: float,
+    slot_seconds: int,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Wait until the next multiple of `slot_seconds` after `received`, so that working time does not show."""
     if slot_seconds > 0:
@@ -51,11 +55,13 @@ def _answer(message: Message, home: Path, source: NoiseSource) -> tuple[bytes, i
         plan_sha256, request = parse_request(data)
         node = NodeHome.open(home)
         slot_seconds = reply_slot_seconds(node, plan_sha256)
-        answer = contribute(node, plan_sha256, request, request_sha256(plan_sha256, request), now=datetime.now(UTC), source=source)
+        answer = contribute(
+            node, plan_sha256, request, request_sha256(plan_sha256, request), now=datetime.now(UTC), source=source
+        )
         return wire.encode(answer), slot_seconds
     except FedsegError as error:
         log.warning("release.unavailable code=%s what=%s why=%s", error.code, error.what, error.why)
-    except Exception:
+    except Exception:  # noqa: BLE001 (fails closed; see below)
         # The one broad handler, and it fails closed: whatever went wrong, Flower would send the exception's text to
         # the server, and text may hold a customer's value. Neither the text nor the traceback's values are logged.
         log.error("release.unavailable code=E100 what=an unexpected error; run `fedseg approve --dry-run` to see it")  # noqa: TRY400

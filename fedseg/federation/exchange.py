@@ -36,7 +36,16 @@ def exchange(
         sleep: Waits that many seconds.
     """
     end = clock() + deadline_seconds
-    messages = [Message(wire.pack(request), dst_node_id=node, message_type=wire.MESSAGE_TYPE, group_id="fedseg", ttl=deadline_seconds) for node in nodes]
+    messages = [
+        Message(
+            wire.pack(request),
+            dst_node_id=node,
+            message_type=wire.MESSAGE_TYPE,
+            group_id="fedseg",
+            ttl=deadline_seconds,
+        )
+        for node in nodes
+    ]
     waiting = set(grid.push_messages(messages))
     while waiting:
         for reply in grid.pull_messages(list(waiting)):

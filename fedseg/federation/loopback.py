@@ -25,7 +25,9 @@ class LoopbackGrid(Grid):
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, 1
         self._app = client_app
         self._run = Run.create_empty(RUN_ID)
-        self._contexts = {node: Context(RUN_ID, node, dict(config), RecordDict(), {}) for node, config in node_configs.items()}
+        self._contexts = {
+            node: Context(RUN_ID, node, dict(config), RecordDict(), {}) for node, config in node_configs.items()
+        }
         self._replies: dict[str, Message] = {}
 
     def set_run(self, run: Any) -> None:  # Flower leaves the argument's type to its grids

@@ -1,6 +1,7 @@
 """The Flower `ServerApp` of the coordinator: asks, persists, steps, signs. The protocol itself is in `server/rounds.py`."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from flwr.app import Context, Message
@@ -33,7 +34,9 @@ def make_server_app() -> ServerApp:
     return app
 
 
-def run_plan(grid: Grid, home: ServerHome, document: bytes) -> SignedSegmentation:
+def run_plan(
+    grid: Grid, home: ServerHome, document: bytes, *, on_round: Callable[[int], None] = lambda _: None
+) -> SignedSegmentation:
     """Run a plan to its end, from wherever the server's ledger says it stands, and publish the result.
 
     Raises:
@@ -44,6 +47,7 @@ def run_plan(grid: Grid, home: ServerHome, document: bytes) -> SignedSegmentatio
         _log_plan(ledger, plan, document)
         run = _resume(ledger, plan)
         while run.request is not None:
+            on_round(run.state.step)
             run = _ask(grid, ledger, run)
             closed = close_round(run)
             persist_round(ledger, run)
@@ -67,13 +71,21 @@ def _ask(grid: Grid, ledger: Ledger, run: RunState) -> RunState:
                 return False
             accepted = accept(run, answer)
         except ContributionError as error:
-            log.warning("reply.refused step=%d code=%s what=%s why=%s", run.state.step, error.code, error.what, error.why)
+            log.warning(
+                "reply.refused step=%d code=%s what=%s why=%s", run.state.step, error.code, error.what, error.why
+            )
             return False
         persist_contribution(ledger, answer)
         run = accepted
         return True
 
-    exchange(grid, sorted(grid.get_node_ids()), request_bytes(run.plan.digest, request), deadline_seconds=run.plan.deadline_seconds, take=take)
+    exchange(
+        grid,
+        sorted(grid.get_node_ids()),
+        request_bytes(run.plan.digest, request),
+        deadline_seconds=run.plan.deadline_seconds,
+        take=take,
+    )
     return run
 
 

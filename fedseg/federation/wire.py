@@ -44,7 +44,11 @@ def decode(reply: bytes, plan: Plan) -> Contribution | Unavailable:
     if reply == _UNAVAILABLE:
         return Unavailable()
     if not reply.startswith(_RELEASE):
-        raise ContributionError("a reply could not be read", why="it is neither a release nor a refusal", fix="ask that unit again, then see its log")
+        raise ContributionError(
+            "a reply could not be read",
+            why="it is neither a release nor a refusal",
+            fix="ask that unit again, then see its log",
+        )
     return parse_contribution(reply[1:], plan)
 
 
@@ -61,7 +65,11 @@ def unpack_request(message: Message) -> bytes:
     """
     data = _bytes_of(message)
     if data is None:
-        raise RequestError("a message holds no request", why="its content is not one byte string", fix="use the same version at server and units")
+        raise RequestError(
+            "a message holds no request",
+            why="its content is not one byte string",
+            fix="use the same version at server and units",
+        )
     return data
 
 
@@ -73,7 +81,11 @@ def unpack_reply(message: Message) -> bytes:
     """
     data = None if message.has_error() else _bytes_of(message)
     if data is None:
-        raise ContributionError("a reply holds no release", why="its content is not one byte string", fix="ask that unit again, then see its log")
+        raise ContributionError(
+            "a reply holds no release",
+            why="its content is not one byte string",
+            fix="ask that unit again, then see its log",
+        )
     return data
 
 

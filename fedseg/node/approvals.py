@@ -21,8 +21,8 @@ from fedseg.errors import (
 from fedseg.node.home import NodeHome
 from fedseg.node.source import SourceCheck, inspect_source, open_source
 from fedseg.plan import Plan, TrustModel, caps_of
-from fedseg.policy.document import Policy
 from fedseg.policy.consent import fold
+from fedseg.policy.document import Policy
 from fedseg.policy.gate import Reason, RuleOutcome, check_policy, decide, tally
 from fedseg.privacy.account import AccountState, PrivacyAccount
 
@@ -36,12 +36,18 @@ class Preflight:
     rho: Fraction
     """Price of the plan at this unit."""
     rho_reserved_before: Fraction
+    already_approved: bool
     rho_cap: Fraction
     delta: Fraction
     source: SourceCheck
     """LOCAL."""
     reasons: dict[Reason, int]
     """Distinct customers per decision of the gate. LOCAL."""
+
+    @property
+    def rho_reserved_after(self) -> Fraction:
+        """Price of all approved plans once this one is; the same as before if it is approved already."""
+        return self.rho_reserved_before + (Fraction(0) if self.already_approved else self.rho)
 
     @property
     def admitted(self) -> int:
@@ -65,7 +71,11 @@ def preflight(home: NodeHome, plan: Plan, *, now: datetime, expected_sha256: str
     policy = home.policy()
     features = [feature.name for feature in plan.features]
     rho = sum(plan.step_rhos, Fraction(0))
-    rules = tuple(check_policy(policy, purpose=plan.purpose, columns=features, trust=plan.trust.value, rho=rho, delta=plan.budget.delta))
+    rules = tuple(
+        check_policy(
+            policy, purpose=plan.purpose, columns=features, trust=plan.trust.value, rho=rho, delta=plan.budget.delta
+        )
+    )
     refused = [rule for rule in rules if not rule.allowed]
     if refused:
         raise _refusal(refused[0])
@@ -77,19 +87,37 @@ def preflight(home: NodeHome, plan: Plan, *, now: datetime, expected_sha256: str
     with home.register() as register:
         decisions = decide(fold(register.events(plan.purpose), now), policy, plan.purpose, now)
     reasons = dict(tally(open_source(home, features), decisions))
-    found = Preflight(plan.digest, rules, rho, state.rho_reserved, policy.budget.rho_cap, policy.budget.delta, source, reasons)
+    found = Preflight(
+        plan.digest,
+        rules,
+        rho,
+        state.rho_reserved,
+        plan.digest in state.reservations,
+        policy.budget.rho_cap,
+        policy.budget.delta,
+        source,
+        reasons,
+    )
     _require_cohort(found.admitted, policy.rule(plan.purpose).min_cohort)
     return found
 
 
-def approve(home: NodeHome, plan: Plan, document: bytes, *, now: datetime, expected_sha256: str | None = None) -> Preflight:
+def approve(
+    home: NodeHome, plan: Plan, document: bytes, *, now: datetime, expected_sha256: str | None = None
+) -> Preflight:
     """Run `preflight`, then log the policy in force and reserve the plan's whole price in the unit's ledger."""
     found = preflight(home, plan, now=now, expected_sha256=expected_sha256)
     policy = home.policy()
     with home.ledger() as ledger:
         account = PrivacyAccount(ledger)
         account.adopt_policy(caps_of(policy), policy_id=policy.id, document=home.policy_document())
-        account.approve(plan.digest, purpose=plan.purpose, step_rhos=plan.step_rhos, document=document, approved_at=now.date().isoformat())
+        account.approve(
+            plan.digest,
+            purpose=plan.purpose,
+            step_rhos=plan.step_rhos,
+            document=document,
+            approved_at=now.date().isoformat(),
+        )
     return found
 
 
@@ -115,7 +143,11 @@ def _require_agreed(plan: Plan, expected_sha256: str | None) -> None:
 def _require_identity(home: NodeHome, plan: Plan) -> None:
     index = plan.unit_index(home.settings.unit)
     if index is None:
-        raise TrustError(f"the plan does not name unit {home.settings.unit!r}", why="only the units it names take part", fix="ask the coordinator for a plan with this unit")
+        raise TrustError(
+            f"the plan does not name unit {home.settings.unit!r}",
+            why="only the units it names take part",
+            fix="ask the coordinator for a plan with this unit",
+        )
     if plan.units[index].public_key != home.key.public.to_text():
         raise TrustError(
             f"the plan names another key for unit {home.settings.unit!r}",
@@ -126,8 +158,14 @@ def _require_identity(home: NodeHome, plan: Plan) -> None:
 
 def _refusal(rule: RuleOutcome) -> FedsegError:
     if rule.rule.endswith((".rho_cap", ".delta")):
-        return BudgetError("the policy does not allow this plan's privacy budget", why=rule.reason, fix="lower epsilon in the plan, or have the policy changed")
-    return PolicyError(f"the policy says no: {rule.rule}", why=rule.reason, fix="fedseg policy test POLICY.yaml --plan PLAN.toml")
+        return BudgetError(
+            "the policy does not allow this plan's privacy budget",
+            why=rule.reason,
+            fix="lower epsilon in the plan, or have the policy changed",
+        )
+    return PolicyError(
+        f"the policy says no: {rule.rule}", why=rule.reason, fix="fedseg policy test POLICY.yaml --plan PLAN.toml"
+    )
 
 
 def _require_cohort(admitted: int, min_cohort: int) -> None:

@@ -94,7 +94,11 @@ def _ticket(home: NodeHome, plan: Plan, terms: StepTerms, request_sha256: str) -
     unit = home.settings.unit
     index = plan.unit_index(unit)
     if index is None:
-        raise NotApprovedError(f"the plan does not name unit {unit!r}", why="the unit's name has changed since approval", fix="restore the name in node.toml")
+        raise NotApprovedError(
+            f"the plan does not name unit {unit!r}",
+            why="the unit's name has changed since approval",
+            fix="restore the name in node.toml",
+        )
     return ReleaseTicket(
         plan_sha256=plan.digest,
         unit=unit,
@@ -124,7 +128,9 @@ def _require_logged_policy(home: NodeHome, account: PrivacyAccount) -> None:
         )
 
 
-def _pass_gate(home: NodeHome, plan: Plan, ticket: ReleaseTicket, now: datetime) -> tuple[ConsentedTable, ReleaseTicket]:
+def _pass_gate(
+    home: NodeHome, plan: Plan, ticket: ReleaseTicket, now: datetime
+) -> tuple[ConsentedTable, ReleaseTicket]:
     """Consent as of now, at every round: the rows that may be counted, and a salted commitment to the decisions."""
     policy = home.policy()
     with home.register() as register:

@@ -1,9 +1,9 @@
 """A unit's home directory: its settings, keys, policy, register and ledger, and where its customers are.
 
-    HOME/node.toml            one screen of settings
-    HOME/policy.yaml          the policy in force
-    HOME/ledger.db            the unit's privacy ledger
-    HOME/LOCAL/               never leaves the unit: register.db, keys/, and whatever else holds personal data
+HOME/node.toml            one screen of settings
+HOME/policy.yaml          the policy in force
+HOME/ledger.db            the unit's privacy ledger
+HOME/LOCAL/               never leaves the unit: register.db, keys/, and whatever else holds personal data
 """
 
 import functools
@@ -68,14 +68,20 @@ class NodeHome:
             settings = NodeSettings.model_validate(tomllib.loads((path / "node.toml").read_text(encoding="utf-8")))
         except OSError as error:
             raise SettingsError(
-                f"{path} is not the home of a unit", why=f"its node.toml cannot be read: {error.strerror}", fix="name the directory that holds node.toml"
+                f"{path} is not the home of a unit",
+                why=f"its node.toml cannot be read: {error.strerror}",
+                fix="name the directory that holds node.toml",
             ) from error
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise SettingsError("node.toml cannot be used", why=f"{place}: {first['msg']}", fix=f"correct {path / 'node.toml'}") from error
+            raise SettingsError(
+                "node.toml cannot be used", why=f"{place}: {first['msg']}", fix=f"correct {path / 'node.toml'}"
+            ) from error
         except ValueError as error:
-            raise SettingsError("node.toml cannot be used", why=str(error), fix=f"correct {path / 'node.toml'}") from error
+            raise SettingsError(
+                "node.toml cannot be used", why=str(error), fix=f"correct {path / 'node.toml'}"
+            ) from error
         return cls(path, settings)
 
     @classmethod
@@ -93,7 +99,12 @@ class NodeHome:
         key.save(path / LOCAL / "keys" / "unit.key")
         SigningKey.generate().save(path / LOCAL / "keys" / "subjects.key")
         Register.create(path / LOCAL / "register.db").close()
-        Ledger.create(path / "ledger.db", origin=f"fedseg/unit/{settings.unit}", key=key, body={"role": "unit", "unit": settings.unit}).close()
+        Ledger.create(
+            path / "ledger.db",
+            origin=f"fedseg/unit/{settings.unit}",
+            key=key,
+            body={"role": "unit", "unit": settings.unit},
+        ).close()
         return cls(path, settings)
 
     @functools.cached_property
@@ -105,7 +116,9 @@ class NodeHome:
     def subject_secret(self) -> bytes:
         """Secret under which customers' identifiers are hashed; known to this unit alone."""
         # Ed25519 signatures are deterministic and unpredictable without the key: a keyed hash from the one kind of key file.
-        return hashlib.sha256(SigningKey.load(self.path / LOCAL / "keys" / "subjects.key").sign(b"fedseg/subject-key/v1")).digest()
+        return hashlib.sha256(
+            SigningKey.load(self.path / LOCAL / "keys" / "subjects.key").sign(b"fedseg/subject-key/v1")
+        ).digest()
 
     def policy_document(self) -> bytes:
         """The policy file's bytes.
@@ -116,7 +129,11 @@ class NodeHome:
         try:
             return (self.path / "policy.yaml").read_bytes()
         except OSError as error:
-            raise PolicyError("this unit has no policy", why=f"{self.path / 'policy.yaml'}: {error.strerror}", fix="put a policy there; policies/minimal.yaml is a start") from error
+            raise PolicyError(
+                "this unit has no policy",
+                why=f"{self.path / 'policy.yaml'}: {error.strerror}",
+                fix="put a policy there; policies/minimal.yaml is a start",
+            ) from error
 
     def policy(self) -> Policy:
         """The policy in force."""

@@ -128,7 +128,10 @@ class _Reader:
         for raw in self._raw():
             identifiers = _identifier_bytes(raw.column(self.subject)).to_pylist()
             keys = [subject_key(one, self.secret) if one else None for one in identifiers]
-            arrays = [pa.array(keys, SUBJECT_TYPE), *(_numbers(raw.column(self.columns[name])) for name in self.features)]
+            arrays = [
+                pa.array(keys, SUBJECT_TYPE),
+                *(_numbers(raw.column(self.columns[name])) for name in self.features),
+            ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _column_names(self) -> list[str]:
@@ -153,7 +156,11 @@ class _Reader:
                     lines,
                     read_options=pc_csv.ReadOptions(use_threads=False),
                     parse_options=pc_csv.ParseOptions(invalid_row_handler=_leave_out),
-                    convert_options=pc_csv.ConvertOptions(column_types=dict.fromkeys(wanted, pa.binary()), include_columns=wanted, strings_can_be_null=False),
+                    convert_options=pc_csv.ConvertOptions(
+                        column_types=dict.fromkeys(wanted, pa.binary()),
+                        include_columns=wanted,
+                        strings_can_be_null=False,
+                    ),
                 ) as file,
             ):
                 yield from file
@@ -161,8 +168,14 @@ class _Reader:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> DataError:
-        cause = error.strerror if isinstance(error, OSError) and error.strerror else f"it is not a readable {self.format} file"
-        return DataError("the data source cannot be read", why=f"{self.path.name}: {cause}", fix="check [source] in node.toml")
+        cause = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else f"it is not a readable {self.format} file"
+        )
+        return DataError(
+            "the data source cannot be read", why=f"{self.path.name}: {cause}", fix="check [source] in node.toml"
+        )
 
 
 class _WellFormedLines(io.RawIOBase):
@@ -236,7 +249,9 @@ def _numbers(values: pa.Array) -> pa.Array:
     if not (pa.types.is_string(values.type) or pa.types.is_binary(values.type)):
         return pa.nulls(len(values), pa.float64())
     cells = _cells(values)
-    numbers = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, pa.scalar(None, pa.string())).cast(pa.float64())
+    numbers = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, pa.scalar(None, pa.string())).cast(
+        pa.float64()
+    )
     for word, meaning in SPECIAL.items():
         if meaning is not None:
             numbers = pc.if_else(pc.fill_null(pc.equal(cells, word), fill_value=False), pa.scalar(meaning), numbers)

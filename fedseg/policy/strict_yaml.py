@@ -70,8 +70,10 @@ def read_document(data: bytes) -> Document:
     text = _text(data)
     lines: dict[Path, int] = {}
     try:
-        events = YAML(typ="safe", pure=True).parse(text)
-        root = _read(_one_document(events), (), lines)
+        events = _one_document(YAML(typ="safe", pure=True).parse(text))
+        root = _read(events, (), lines)
+        # Only at the end of the file is it sure that nothing follows.
+        list(events)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise refusal("this is not YAML", line=None if mark is None else mark.line + 1) from error
@@ -118,7 +120,7 @@ def _one_document(events: Iterator[Event]) -> Iterator[Event]:
             if documents > 1:
                 raise refusal("a second document begins here; a policy is one document", line=line)
             if event.version is not None or event.tags:
-                raise refusal("a directive begins with %; a policy has none", line=line)
+                raise refusal("a directive (%) stands before this line; a policy has none", line=line)
         elif not isinstance(event, (StreamStartEvent, DocumentEndEvent)):
             yield event
 
@@ -147,18 +149,14 @@ def _read(events: Iterator[Event], path: Path, lines: dict[Path, int]) -> Value:
 
 def _list(events: Iterator[Event], path: Path, lines: dict[Path, int]) -> list[Value]:
     values: list[Value] = []
-    for event in events:
-        if isinstance(event, SequenceEndEvent):
-            break
+    while not isinstance(event := next(events), SequenceEndEvent):
         values.append(_read(chain((event,), events), (*path, len(values)), lines))
     return values
 
 
 def _mapping(events: Iterator[Event], path: Path, lines: dict[Path, int]) -> dict[str, Value]:
     values: dict[str, Value] = {}
-    for event in events:
-        if isinstance(event, MappingEndEvent):
-            break
+    while not isinstance(event := next(events), MappingEndEvent):
         line = event.start_mark.line + 1
         key = _read(chain((event,), events), path, {}) if isinstance(event, ScalarEvent) else None
         if not isinstance(key, str):

@@ -153,7 +153,9 @@ class PrivacyAccount:
                 "delta": fraction_text(caps.delta),
                 "purpose_rho_caps": {name: fraction_text(rho) for name, rho in caps.purpose_rho_caps.items()},
             }
-            transaction.append("policy", body, payload=(f"policy:{caps.policy_sha256}:{len(transaction.entries())}", document))
+            transaction.append(
+                "policy", body, payload=(f"policy:{caps.policy_sha256}:{len(transaction.entries())}", document)
+            )
 
     def approve(
         self, plan_sha256: str, *, purpose: str, step_rhos: Sequence[Fraction], document: bytes, approved_at: str
@@ -288,6 +290,6 @@ def _over_budget(scope: str, reserved: Fraction, rho: Fraction, cap: Fraction, d
     limit = shown_epsilon(epsilon_of(cap, delta))
     return BudgetError(
         f"the plan does not fit into the privacy budget {scope}",
-        why=f"it would bring epsilon to {after}, the limit is {limit} (rho {float(reserved + rho):.4g} of {float(cap):.4g})",
+        why=f"it would bring epsilon to {after}, the limit is {limit}",
         fix="lower epsilon in the plan, or have the officer change the policy: fedseg budget show HOME",
     )

@@ -1,0 +1,1 @@
+"""What people read, from facts recomputed from ledgers and signed artefacts."""

@@ -1,0 +1,1 @@
+"""What people use: published segments and their names."""

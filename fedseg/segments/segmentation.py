@@ -104,7 +104,9 @@ def parse_signed(document: bytes) -> SignedSegmentation:
     """
     try:
         file = _File.model_validate_json(document, strict=False)
-        signed = SignedSegmentation(file.segmentation, PublicKey.from_text(file.server_public_key), bytes.fromhex(file.signature))
+        signed = SignedSegmentation(
+            file.segmentation, PublicKey.from_text(file.server_public_key), bytes.fromhex(file.signature)
+        )
     except (ValidationError, ValueError) as error:
         raise _refused("it is not a segmentation file") from error
     if signed.to_json() != document:
@@ -115,4 +117,6 @@ def parse_signed(document: bytes) -> SignedSegmentation:
 
 
 def _refused(why: str) -> VerificationError:
-    return VerificationError("the segmentation cannot be trusted", why=why, fix="fetch it again from the server, and compare its key")
+    return VerificationError(
+        "the segmentation cannot be trusted", why=why, fix="fetch it again from the server, and compare its key"
+    )

@@ -1,0 +1,1 @@
+"""The coordinator: reads replies, adds them up, remembers rounds, publishes."""

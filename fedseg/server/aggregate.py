@@ -15,7 +15,9 @@ def aggregate(contributions: Sequence[Contribution], terms: StepTerms) -> Aggreg
     Raises:
         ValueError: If two contributions are of one unit, or one is of another step: a programmer's mistake.
     """
-    if len({one.unit for one in contributions}) != len(contributions) or any(one.step != terms.step for one in contributions):
+    if len({one.unit for one in contributions}) != len(contributions) or any(
+        one.step != terms.step for one in contributions
+    ):
         raise ValueError("an aggregate takes one contribution per unit, all of its step")
     sums = np.zeros((terms.cells, terms.width), np.int64)
     for one in contributions:

@@ -73,4 +73,6 @@ def _checked_values(payload: bytes, terms: StepTerms, shape: tuple[int, int]) ->
 
 
 def _refused(why: str) -> ContributionError:
-    return ContributionError("a reply could not be read as a release", why=why, fix="ask that unit again, then see its log")
+    return ContributionError(
+        "a reply could not be read as a release", why=why, fix="ask that unit again, then see its log"
+    )

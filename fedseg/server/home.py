@@ -32,7 +32,11 @@ class ServerHome:
             SettingsError: If there is no ledger.
         """
         if not (path / "ledger.db").exists():
-            raise SettingsError(f"{path} is not the home of a server", why="it holds no ledger.db", fix="name the directory that holds the server's ledger.db")
+            raise SettingsError(
+                f"{path} is not the home of a server",
+                why="it holds no ledger.db",
+                fix="name the directory that holds the server's ledger.db",
+            )
         return cls(path)
 
     @functools.cached_property

@@ -25,7 +25,9 @@ def publish(plan: Plan, state: State, units: tuple[str, ...]) -> Segmentation:
     names = name_segments(state.centers[visible], state.counts[visible], words)
     segments = [_segment(plan, state, index, name) for index, name in zip(visible, names, strict=True)]
     segments += [
-        Segment(name=f"Suppressed ({number})", suppressed=True, size=None, size_interval=None, values=(), encoded_center=())
+        Segment(
+            name=f"Suppressed ({number})", suppressed=True, size=None, size_interval=None, values=(), encoded_center=()
+        )
         for number in range(1, plan.k - len(visible) + 1)
     ]
     return Segmentation(

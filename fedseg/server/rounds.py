@@ -46,11 +46,21 @@ def accept(run: RunState, contribution: Contribution) -> RunState:
         ContributionError: If it answers another step or request, or its unit has answered differently already.
     """
     request = run.request
-    if request is None or contribution.step != request.step or contribution.request_sha256 != request_sha256(run.plan.digest, request):
-        raise ContributionError("a reply answers another request", why=f"the open step is {run.state.step}", fix="ask that unit again")
+    if (
+        request is None
+        or contribution.step != request.step
+        or contribution.request_sha256 != request_sha256(run.plan.digest, request)
+    ):
+        raise ContributionError(
+            "a reply answers another request", why=f"the open step is {run.state.step}", fix="ask that unit again"
+        )
     earlier = run.received.get(contribution.unit)
     if earlier is not None and earlier.payload != contribution.payload:
-        raise ContributionError(f"unit {contribution.unit} answered one request twice, differently", why="a unit repeats its stored bytes", fix="ask the unit's operator")
+        raise ContributionError(
+            f"unit {contribution.unit} answered one request twice, differently",
+            why="a unit repeats its stored bytes",
+            fix="ask the unit's operator",
+        )
     return replace(run, received={**run.received, contribution.unit: contribution})
 
 
@@ -90,8 +100,17 @@ def persist_contribution(journal: Journal, contribution: Contribution) -> None:
 def persist_round(journal: Journal, run: RunState) -> None:
     """Log which units' contributions a closed round is made of; a round already closed stays as it was."""
     with journal.transaction() as transaction:
-        body: dict[str, Json] = {"plan_sha256": run.plan.digest, "step": run.state.step, "units": [*sorted(run.received)]}
-        if not any(entry.kind == "round" and entry.body["plan_sha256"] == run.plan.digest and entry.body["step"] == run.state.step for entry in transaction.entries()):
+        body: dict[str, Json] = {
+            "plan_sha256": run.plan.digest,
+            "step": run.state.step,
+            "units": [*sorted(run.received)],
+        }
+        if not any(
+            entry.kind == "round"
+            and entry.body["plan_sha256"] == run.plan.digest
+            and entry.body["step"] == run.state.step
+            for entry in transaction.entries()
+        ):
             transaction.append("round", body)
 
 
@@ -113,7 +132,9 @@ def replay_run(plan: Plan, entries: Iterable[Entry], payloads: Mapping[str, byte
                 run = _close_as_logged(run, entry)
         except (KeyError, ContributionError, RoundError) as error:
             raise LedgerUnreadableError(
-                f"entry {entry.seq} of the server's ledger does not fit the plan", why=str(error), fix="fedseg ledger verify LEDGER"
+                f"entry {entry.seq} of the server's ledger does not fit the plan",
+                why=str(error),
+                fix="fedseg ledger verify LEDGER",
             ) from error
     return run
 

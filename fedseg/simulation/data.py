@@ -49,7 +49,9 @@ def split_units(loaded: LoadedScenario, customers: pa.Table) -> dict[str, pa.Tab
     return {name: customers.filter(pa.array(mask)) for name, mask in masks.items()}
 
 
-def synthetic_consents(recipe: ConsentRecipe, customers: list[tuple[str, bytes]], purpose: str, now: datetime) -> Iterator[ConsentEvent]:
+def synthetic_consents(
+    recipe: ConsentRecipe, customers: list[tuple[str, bytes]], purpose: str, now: datetime
+) -> Iterator[ConsentEvent]:
     """Consent events of a made-up register, times relative to `now`.
 
     Each customer's state and dates follow from a hash of the seed and the identifier, so they are the same in every run
@@ -64,13 +66,23 @@ def synthetic_consents(recipe: ConsentRecipe, customers: list[tuple[str, bytes]]
             yield _given(subject, purpose, asked, asked + timedelta(days=730))
         if bounds[0] <= draw < bounds[1]:
             withdrawn = asked + timedelta(days=days // 2)
-            yield ConsentEvent(subject=subject, purpose=purpose, kind="withdrawn", event_time=withdrawn, recorded_at=withdrawn)
+            yield ConsentEvent(
+                subject=subject, purpose=purpose, kind="withdrawn", event_time=withdrawn, recorded_at=withdrawn
+            )
         if bounds[1] <= draw < bounds[2]:
             yield _given(subject, purpose, asked, now - timedelta(days=1 + days // 3))
 
 
 def _given(subject: bytes, purpose: str, asked: datetime, until: datetime) -> ConsentEvent:
-    return ConsentEvent(subject=subject, purpose=purpose, kind="given", event_time=asked, recorded_at=asked, valid_until=until, notice_version=1)
+    return ConsentEvent(
+        subject=subject,
+        purpose=purpose,
+        kind="given",
+        event_time=asked,
+        recorded_at=asked,
+        valid_until=until,
+        notice_version=1,
+    )
 
 
 def _mask(customers: pa.Table, where: dict[str, Condition]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

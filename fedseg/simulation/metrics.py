@@ -28,7 +28,10 @@ class Quality:
 
 def measure(plan: Plan, segmentation: Segmentation, customers: pa.Table) -> Quality:
     """Compare the released centers with scikit-learn's k-means on all customers, in the plan's encoded space."""
-    centers = np.array([one.encoded_center for one in segmentation.segments if not one.suppressed], dtype=np.float64) / FEATURE_MAX
+    centers = (
+        np.array([one.encoded_center for one in segmentation.segments if not one.suppressed], dtype=np.float64)
+        / FEATURE_MAX
+    )
     if len(centers) == 0:
         return Quality(None, None)
     points = _encoded(plan, customers)
@@ -38,6 +41,8 @@ def measure(plan: Plan, segmentation: Segmentation, customers: pa.Table) -> Qual
 
 
 def _encoded(plan: Plan, customers: pa.Table) -> NDArray[np.float64]:
-    columns = [feature.encode(customers.column(feature.name).cast(pa.float64()).to_numpy()) for feature in plan.encoders]
+    columns = [
+        feature.encode(customers.column(feature.name).cast(pa.float64()).to_numpy()) for feature in plan.encoders
+    ]
     points: NDArray[np.float64] = np.column_stack(columns) / FEATURE_MAX
     return points

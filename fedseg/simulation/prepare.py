@@ -55,11 +55,15 @@ def prepare(loaded: LoadedScenario, layout: Layout, *, now: datetime) -> None:
     """
     with storage_errors(layout.out):
         if layout.out.exists() and any(layout.out.iterdir()):
-            raise SettingsError(f"{layout.out} is not empty", why="a run never overwrites another one's ledgers", fix="name another --out, or use --resume")
+            raise SettingsError(
+                f"{layout.out} is not empty",
+                why="a run never overwrites another one's ledgers",
+                fix="name another --out, or use --resume",
+            )
         layout.out.mkdir(parents=True, exist_ok=True)
         policy = _policy(loaded)
         units = split_units(loaded, all_customers(loaded))
-        homes = [_make_home(loaded, layout.node(name), name, rows, policy, now) for name, rows in units.items()]
+        homes = [_make_home(loaded, layout.node(name), name, rows, policy=policy, now=now) for name, rows in units.items()]
         ServerHome.create(layout.server)
         document = tomli_w.dumps(_plan(loaded, homes)).encode()
         parse_plan(document)
@@ -72,10 +76,16 @@ def storage_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot write to {place}", why=error.strerror or "the disk refused", fix="free space, or name another --out") from error
+        raise StorageError(
+            f"cannot write to {place}",
+            why=error.strerror or "the disk refused",
+            fix="free space, or name another --out",
+        ) from error
 
 
-def _make_home(loaded: LoadedScenario, path: Path, name: str, rows: pa.Table, policy: bytes, now: datetime) -> NodeHome:
+def _make_home(
+    loaded: LoadedScenario, path: Path, name: str, rows: pa.Table, *, policy: bytes, now: datetime
+) -> NodeHome:
     recipe = loaded.scenario.data
     source = SourceSettings(path=f"{LOCAL}/customers.csv", format="csv", subject=recipe.subject)
     home = NodeHome.create(path, NodeSettings(version=1, unit=name, source=source), policy=policy)
@@ -83,7 +93,9 @@ def _make_home(loaded: LoadedScenario, path: Path, name: str, rows: pa.Table, po
     identifiers = [str(one) for one in rows.column(recipe.subject).to_pylist() if one is not None]
     customers = [(one, subject_key(one.encode(), home.subject_secret)) for one in identifiers]
     with home.register() as register:
-        register.append_events(synthetic_consents(loaded.scenario.consent, customers, str(loaded.scenario.plan.get("purpose")), now))
+        register.append_events(
+            synthetic_consents(loaded.scenario.consent, customers, str(loaded.scenario.plan.get("purpose")), now)
+        )
     return home
 
 
@@ -91,7 +103,11 @@ def _policy(loaded: LoadedScenario) -> bytes:
     try:
         return (loaded.folder / loaded.scenario.policy).read_bytes()
     except OSError as error:
-        raise ScenarioError("the scenario's policy cannot be read", why=f"{loaded.scenario.policy}: {error.strerror}", fix="correct the scenario's `policy`") from error
+        raise ScenarioError(
+            "the scenario's policy cannot be read",
+            why=f"{loaded.scenario.policy}: {error.strerror}",
+            fix="correct the scenario's `policy`",
+        ) from error
 
 
 def _plan(loaded: LoadedScenario, homes: list[NodeHome]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Running a scenario: prepare the homes, let every unit approve, run the real apps over a loopback, verify everything."""
+"""Running a scenario: prepare the homes, let every unit approve, run the real apps, verify everything."""
 
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,12 @@ from fedseg.simulation.metrics import BANNER, Quality, measure
 from fedseg.simulation.prepare import Layout, prepare, storage_errors
 from fedseg.simulation.scenario import LoadedScenario, load_scenario
 
-Progress = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+"""Takes the stage, what is done, and how much there is."""
+
+
+def _silent(_stage: str, _done: int, _total: int) -> None:
+    """No progress is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class RunResult:
         }
 
 
-def simulate(loaded: LoadedScenario, out: Path, *, resume: bool = False, progress: Progress = lambda _: None) -> RunResult:
+def simulate(loaded: LoadedScenario, out: Path, *, resume: bool = False, progress: Progress = _silent) -> RunResult:
     """Run one scenario into `out`; the same apps, plan, policy, ledgers and checks as in deployment.
 
     Raises:
@@ -84,19 +89,21 @@ def simulate(loaded: LoadedScenario, out: Path, *, resume: bool = False, progres
     """
     started, now, layout = time.monotonic(), datetime.now(UTC), Layout(out)
     if not (resume and layout.plan.exists()):
-        progress("preparing units, registers and keys")
+        progress("preparing units, registers and keys", 0, 1)
         prepare(loaded, layout, now=now)
     with storage_errors(out):
         document = layout.plan.read_bytes()
     plan = parse_plan(document)
     homes = [NodeHome.open(layout.node(unit.name)) for unit in plan.units]
     _require_same_plan(homes, plan)
-    for home in homes:
-        progress(f"{home.settings.unit} checks and approves the plan")
+    total = len(homes) + plan.rounds + 2
+    for done, home in enumerate(homes):
+        progress("units check and approve the plan", 1 + done, total)
         approve(home, plan, document, now=now)
-    progress(f"{plan.rounds} rounds with {len(homes)} units")
-    signed = _run(loaded, layout, homes, document)
-    progress("verifying every ledger and recomputing the segments")
+    signed = _run(
+        loaded, layout, homes, document, lambda step: progress("running the rounds", 1 + len(homes) + step, total)
+    )
+    progress("verifying every ledger and recomputing the segments", total - 1, total)
     units, verified = _verify(layout, plan, signed)
     quality = measure(plan, signed.segmentation, all_customers(loaded))
     result = RunResult(out, plan, signed, quality, time.monotonic() - started, verified, units)
@@ -107,13 +114,18 @@ def simulate(loaded: LoadedScenario, out: Path, *, resume: bool = False, progres
 
 
 def repeat(
-    path: Path, out: Path, overrides: list[Mapping[str, str | int]], *, resume: bool = False, progress: Progress = lambda _: None
+    path: Path,
+    out: Path,
+    overrides: Sequence[Mapping[str, str | int]],
+    *,
+    resume: bool = False,
+    progress: Progress = _silent,
 ) -> list[RunResult]:
     """Run a scenario once per set of overrides, into `out/run-000`, `out/run-001`, ..."""
     results = []
     for number, changes in enumerate(overrides):
-        progress(f"run {number + 1} of {len(overrides)}: {', '.join(f'{key}={value}' for key, value in changes.items()) or 'as written'}")
-        results.append(simulate(load_scenario(path, changes), out / f"run-{number:03d}", resume=resume, progress=progress))
+        progress(f"running {len(overrides)} federations", number, len(overrides))
+        results.append(simulate(load_scenario(path, changes), out / f"run-{number:03d}", resume=resume))
     return results
 
 
@@ -143,10 +155,12 @@ def noise_source(loaded: LoadedScenario) -> NoiseSource:
     return SystemNoise() if seed is None else SimulatedNoise(seed)
 
 
-def _run(loaded: LoadedScenario, layout: Layout, homes: list[NodeHome], document: bytes) -> SignedSegmentation:
+def _run(
+    loaded: LoadedScenario, layout: Layout, homes: list[NodeHome], document: bytes, on_round: Callable[[int], None]
+) -> SignedSegmentation:
     configs = {number + 1: {"home": str(home.path)} for number, home in enumerate(homes)}
     grid = LoopbackGrid(make_client_app(noise_source(loaded)), configs)
-    return run_plan(grid, ServerHome.open(layout.server), document)
+    return run_plan(grid, ServerHome.open(layout.server), document, on_round=on_round)
 
 
 def _verify(layout: Layout, plan: Plan, signed: SignedSegmentation) -> tuple[tuple[LedgerFacts, ...], bool]:

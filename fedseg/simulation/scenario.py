@@ -34,7 +34,9 @@ Number = Annotated[Decimal, BeforeValidator(exact_number), Field(allow_inf_nan=F
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True, populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True, populate_by_name=True
+    )
 
 
 class BlobRecipe(_Part):
@@ -42,7 +44,9 @@ class BlobRecipe(_Part):
 
     seed: Annotated[int, Field(ge=0)]
     customers: Annotated[int, Field(ge=1, le=10_000_000)]
-    centers: Annotated[tuple[Annotated[tuple[Number, ...], Field(strict=False)], ...], Field(min_length=1, strict=False)]
+    centers: Annotated[
+        tuple[Annotated[tuple[Number, ...], Field(strict=False)], ...], Field(min_length=1, strict=False)
+    ]
     spreads: Annotated[tuple[Annotated[Number, AfterValidator(_positive)], ...], Field(min_length=1, strict=False)]
     weights: Annotated[tuple[Share, ...], Field(min_length=1, strict=False)]
     columns: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
@@ -186,4 +190,8 @@ def _set(document: dict[str, Any], parts: list[str], value: str | int) -> None:
 
 
 def _refused(path: Path, why: str) -> ScenarioError:
-    return ScenarioError(f"the scenario {path.name} cannot be used", why=why, fix="see simulations/online_retail/scenario.toml for a complete example")
+    return ScenarioError(
+        f"the scenario {path.name} cannot be used",
+        why=why,
+        fix="see simulations/online_retail/scenario.toml for a complete example",
+    )

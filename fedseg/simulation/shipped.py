@@ -16,4 +16,8 @@ def shipped(relative: str) -> Path:
     for root in (package / "shipped", package.parent):
         if (root / relative).exists():
             return root / relative
-    raise SettingsError(f"{relative} is missing from this installation", why=f"it is neither in {package} nor beside it", fix="pip install --force-reinstall fedseg")
+    raise SettingsError(
+        f"{relative} is missing from this installation",
+        why=f"it is neither in {package} nor beside it",
+        fix="pip install --force-reinstall fedseg",
+    )

@@ -18,7 +18,9 @@ def test_a_purpose_is_found_by_its_id() -> None:
     assert Purpose.from_text("fedseg:SegmentAssignment") is Purpose.SEGMENT_ASSIGNMENT
 
 
-@pytest.mark.parametrize("text", ["", "SegmentStatistics", "fedseg:segmentstatistics", "dpv:ServiceUsageAnalytics", "*"])
+@pytest.mark.parametrize(
+    "text", ["", "SegmentStatistics", "fedseg:segmentstatistics", "dpv:ServiceUsageAnalytics", "*"]
+)
 def test_an_unknown_purpose_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"unknown purpose .*; known are fedseg:SegmentStatistics, "):
         Purpose.from_text(text)

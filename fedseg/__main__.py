@@ -1,0 +1,5 @@
+"""`python -m fedseg` is `fedseg`."""
+
+from fedseg.cli.main import run
+
+run()

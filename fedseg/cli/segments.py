@@ -1,0 +1,46 @@
+"""`fedseg segments`: look at published segments, signature checked."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedseg.cli.output import Format, FormatOption, show, table
+
+if TYPE_CHECKING:
+    from fedseg.segments.segmentation import Segmentation
+
+app = typer.Typer(help="Published segments.", no_args_is_help=True)
+
+
+@app.command("show")
+def show_(
+    place: Annotated[Path, typer.Argument(help="segmentation.json, or the directory of a run.", exists=True)],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show the segments: name, size and center in plain units, with their noise intervals."""
+    from fedseg.segments.segmentation import parse_signed
+
+    path = place / "segmentation.json" if place.is_dir() else place
+    signed = parse_signed(path.read_bytes())
+    data = signed.segmentation.model_dump(mode="json") | {"server_public_key": signed.public_key.to_text()}
+    show(format_, data, lambda: _describe(signed.segmentation, signed.public_key.fingerprint()))
+
+
+def _describe(segmentation: "Segmentation", fingerprint: str) -> str:
+    blocks = [
+        f"{segmentation.name}: {len(segmentation.segments)} segments, epsilon {segmentation.epsilon} at delta {segmentation.delta}",
+        f"signed by {fingerprint}",
+    ]
+    for one in segmentation.segments:
+        if one.size_interval is None:
+            blocks.append(f"\n{one.name}: too few customers to show")
+            continue
+        rows = [
+            ["", "center", "95 % noise"],
+            *([value.label, f"{value.center:,.6g}", f"{value.low:,.6g} to {value.high:,.6g}"] for value in one.values),
+        ]
+        blocks.append(
+            f"\n{one.name}: {one.size:,} customers (95 % noise {one.size_interval[0]:,} to {one.size_interval[1]:,})\n{table(rows, right=[1, 2])}"
+        )
+    return "\n".join(blocks)
