@@ -82,10 +82,16 @@ def _describe(found: "Preflight") -> str:
             "",
             rules,
             "",
-            f"epsilon at this unit {facts['epsilon_before']} before, {facts['epsilon_after']} after, {facts['epsilon_at_cap']} at the cap (delta {float(found.delta):g})",
+            (
+                f"epsilon at this unit {facts['epsilon_before']} before, {facts['epsilon_after']} after, "
+                f"{facts['epsilon_at_cap']} at the cap (delta {float(found.delta):g})"
+            ),
             "",
             table(reasons, right=[1]),
-            f"LOCAL: {local['rows']:,} rows, {local['duplicates']:,} duplicates, {local['without_key']:,} without a key; missing values: {missing}",
+            (
+                f"LOCAL: {local['rows']:,} rows, {local['duplicates']:,} duplicates, "
+                f"{local['without_key']:,} without a key; missing values: {missing}"
+            ),
             "LOCAL counts are for this unit's eyes; they never leave it.",
         ]
     )

@@ -96,5 +96,8 @@ def _describe(facts: "LedgerFacts", data: dict[str, Any]) -> str:
         ),
     ]
     warning = "\nWARNING: the noise was simulated; nothing here is private" if facts.simulated else ""
-    guarantee = f"The guarantee is the cap: epsilon {data['epsilon_at_cap']:.4g} at delta {data['delta']:g}. What is spent so far is a running estimate."
+    guarantee = (
+        f"The guarantee is the cap: epsilon {data['epsilon_at_cap']:.4g} at delta {data['delta']:g}. "
+        "What is spent so far is a running estimate."
+    )
     return f"{facts.unit}\n{table(rows, right=[1, 2])}\n{guarantee}{warning}\n\n{table(plans, right=[2])}"

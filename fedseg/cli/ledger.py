@@ -74,11 +74,12 @@ def export(
 def _describe(data: dict[str, Any], fingerprint: str, *, given: bool) -> str:
     lines = [f"verified   {data['origin']}", f"entries    {data['size']}", f"root       {data['root']}"]
     lines.append(
-        f"key        {fingerprint} ({'the key you named' if given else 'named by the file itself: compare it with the plan, or use --key'})"
+        f"key        {fingerprint} ({'the key you named' if given else 'named by the file itself: see --key'})"
     )
     if data["rho_cap"] is not None:
         lines.append(
-            f"spent      rho {data['rho_spent']:.5g} of {data['rho_cap']:.5g}; epsilon at the cap {data['epsilon_at_cap']:.4g} (delta {data['delta']:g})"
+            f"spent      rho {data['rho_spent']:.5g} of {data['rho_cap']:.5g}; "
+            f"epsilon at the cap {data['epsilon_at_cap']:.4g} (delta {data['delta']:g})"
         )
         if data["noise"] != "system":
             lines.append("WARNING    the noise was simulated: not a differentially private release")

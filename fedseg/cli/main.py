@@ -35,7 +35,9 @@ app.command("report")(report.report)
 @app.callback()
 def settings(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Option(envvar="FEDSEG_CONFIG", help="Settings file; ./fedseg.toml if it is there.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(envvar="FEDSEG_CONFIG", help="Settings file; ./fedseg.toml if it is there.")
+    ] = None,
 ) -> None:
     """Settings come from flags, then FEDSEG_* variables, then the settings file. `--debug` shows tracebacks."""
     path = config if config is not None else Path("fedseg.toml")

@@ -20,7 +20,9 @@ class Format(enum.StrEnum):
     JSON = "json"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", envvar="FEDSEG_FORMAT", help="Print the result as text or as one JSON envelope.")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", envvar="FEDSEG_FORMAT", help="Print the result as text or as one JSON envelope.")
+]
 
 
 def show(format_: Format, data: Mapping[str, Any], text: Callable[[], str]) -> None:

@@ -105,11 +105,17 @@ def _describe(plan: "Plan", facts: dict[str, Any]) -> str:
             f"{plan.name}: {plan.k} segments for {plan.purpose}",
             f"hash   {plan.digest}",
             "",
-            "What leaves a unit, and nothing else: per round one count and one sum per feature for each segment, with noise.",
+            "What leaves a unit, and nothing else: per round, for each segment, a count and a sum a feature, noised.",
             table(rows, right=range(7)),
             "",
-            f"A customer in one unit loses at most epsilon {facts['epsilon_at_unit']}; in all {plan.max_units_per_customer} units at most {facts['epsilon']:g}, at delta {facts['delta']:g}.",
-            f"Trust: {plan.trust.value}. Quorum: {plan.quorum} of {len(plan.units)} units within {plan.deadline_seconds} s a round.",
+            (
+                f"A customer in one unit loses at most epsilon {facts['epsilon_at_unit']}; in all "
+                f"{plan.max_units_per_customer} units at most {facts['epsilon']:g}, at delta {facts['delta']:g}."
+            ),
+            (
+                f"Trust: {plan.trust.value}. "
+                f"Quorum: {plan.quorum} of {len(plan.units)} units within {plan.deadline_seconds} s a round."
+            ),
             "",
             table(features, right=[1, 2, 3]),
         ]

@@ -23,13 +23,14 @@ def check(policy: PolicyArgument, format_: FormatOption = Format.TEXT) -> None:
         format_,
         facts,
         lambda: (
-            f"{found.id} can be used; everything it does not name is denied\nhash       {found.digest}\npurposes   {', '.join(facts['purposes'])}"
+            f"{found.id} can be used; everything it does not name is denied\n"
+            f"hash       {found.digest}\npurposes   {', '.join(facts['purposes'])}"
         ),
     )
 
 
 @app.command("test")
-def test_(
+def would_allow(
     policy: PolicyArgument,
     plan: Annotated[Path, typer.Option(help="PLAN.toml", exists=True, dir_okay=False)],
     format_: FormatOption = Format.TEXT,

@@ -2,14 +2,14 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 Progress = Callable[[str, int, int], None]
 """Takes the stage, what is done, and how much there is."""
 
 
 @contextlib.contextmanager
-def progress_on_stderr() -> Iterator[Progress]:
+def progress_on_stderr() -> Generator[Progress]:
     """A progress function for the length of a command."""
     if sys.stderr.isatty():
         with _bar() as progress:
@@ -26,7 +26,7 @@ def progress_on_stderr() -> Iterator[Progress]:
 
 
 @contextlib.contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar() -> Generator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress

@@ -29,7 +29,10 @@ def show_(
 
 def _describe(segmentation: "Segmentation", fingerprint: str) -> str:
     blocks = [
-        f"{segmentation.name}: {len(segmentation.segments)} segments, epsilon {segmentation.epsilon} at delta {segmentation.delta}",
+        (
+            f"{segmentation.name}: {len(segmentation.segments)} segments, "
+            f"epsilon {segmentation.epsilon} at delta {segmentation.delta}"
+        ),
         f"signed by {fingerprint}",
     ]
     for one in segmentation.segments:
@@ -41,6 +44,7 @@ def _describe(segmentation: "Segmentation", fingerprint: str) -> str:
             *([value.label, f"{value.center:,.6g}", f"{value.low:,.6g} to {value.high:,.6g}"] for value in one.values),
         ]
         blocks.append(
-            f"\n{one.name}: {one.size:,} customers (95 % noise {one.size_interval[0]:,} to {one.size_interval[1]:,})\n{table(rows, right=[1, 2])}"
+            f"\n{one.name}: {one.size:,} customers "
+            f"(95 % noise {one.size_interval[0]:,} to {one.size_interval[1]:,})\n{table(rows, right=[1, 2])}"
         )
     return "\n".join(blocks)

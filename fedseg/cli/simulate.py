@@ -97,12 +97,16 @@ def _describe(result: "RunResult") -> str:
     lines += [f"{hidden} more suppressed: fewer than {result.plan.min_segment_size} customers"] if hidden else []
     lines += [
         "",
-        f"privacy   epsilon {float(budget.epsilon):g}, delta {float(budget.delta):g} for one customer over all {units} units; noise added at every unit",
+        (
+            f"privacy   epsilon {float(budget.epsilon):g}, delta {float(budget.delta):g} "
+            f"for one customer over all {units} units; noise added at every unit"
+        ),
     ]
     if result.simulated_noise:
         lines.append("WARNING   the noise was simulated: this is not a differentially private release")
     lines.append(
-        f"ledgers   {units + 1} verified, segments recomputed from signed releases: {'yes' if result.ledger_verified else 'NO'}"
+        f"ledgers   {units + 1} verified; "
+        f"segments recomputed from signed releases: {'yes' if result.ledger_verified else 'NO'}"
     )
     if result.quality.cost_ratio is not None:
         lines.append(f"quality   k-means cost {result.quality.cost_ratio:.3f} times the best non-private ({_banner()})")

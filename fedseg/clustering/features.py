@@ -16,7 +16,7 @@ FEATURE_BITS = 20
 """Bits of an encoded feature, sign included."""
 
 FEATURE_MAX = 2 ** (FEATURE_BITS - 1) - 1
-"""Largest magnitude of an encoded feature: the public interval [lower, upper] is mapped onto [-FEATURE_MAX, FEATURE_MAX]."""
+"""Largest magnitude of an encoded feature: the public [lower, upper] is mapped onto [-FEATURE_MAX, FEATURE_MAX]."""
 
 DIMENSIONS_MAX = 2**12
 """Most features in a plan; keeps every exact inner product below 2**53 (see `clustering/statistics.py`)."""

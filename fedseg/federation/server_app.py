@@ -1,4 +1,4 @@
-"""The Flower `ServerApp` of the coordinator: asks, persists, steps, signs. The protocol itself is in `server/rounds.py`."""
+"""The Flower `ServerApp` of the coordinator: asks, persists, steps, signs. The protocol is in `server/rounds.py`."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What crosses the wire, byte for byte. Out of a unit: a `Release` or the one word "unavailable". Nothing else has a form.
+"""What crosses the wire, byte for byte. Out of a unit: a `Release`, or one word for "unavailable". Nothing else.
 
 Bytes from outside are parsed into a value or refused with `ContributionError`; nothing is ever guessed.
 """

@@ -115,7 +115,7 @@ class NodeHome:
     @functools.cached_property
     def subject_secret(self) -> bytes:
         """Secret under which customers' identifiers are hashed; known to this unit alone."""
-        # Ed25519 signatures are deterministic and unpredictable without the key: a keyed hash from the one kind of key file.
+        # Ed25519 signatures are deterministic and unpredictable without the key: a keyed hash, one kind of key file.
         return hashlib.sha256(
             SigningKey.load(self.path / LOCAL / "keys" / "subjects.key").sign(b"fedseg/subject-key/v1")
         ).digest()

@@ -9,11 +9,12 @@ import csv
 import hashlib
 import hmac
 import io
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -31,10 +32,20 @@ NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$"
 SPECIAL = {"": None, "nan": float("nan"), "inf": float("inf"), "+inf": float("inf"), "-inf": float("-inf")}
 """Other cells that are no mistake."""
 
-RECORD = re.compile(rb'(?:"(?:[^"]|"")*"|[^",\r]*)(?:,(?:"(?:[^"]|"")*"|[^",\r]*))*')
-"""One well-formed CSV record on one line."""
+RECORD = re.compile(rb'(?:"(?:[^"\r]|"")*"|[^",\r]*)(?:,(?:"(?:[^"\r]|"")*"|[^",\r]*))*')
+"""One well-formed CSV record on one line. No carriage return, quoted or not: Arrow would cut the file there."""
+
+LINE_BYTES_MAX = 2**18
+"""A longer line is left out."""
+
+BLOCK_BYTES = 2**20
+"""What Arrow parses at a time. Every line is shorter, so no record spans more than two blocks, which Arrow refuses."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 BATCH_ROWS = 65_536
+
+LINES_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +131,7 @@ class _Reader:
                     raise NotNumericError(
                         f"column {column!r} holds text",
                         why=f"feature {feature!r} is a number, and some cells are not",
-                        fix="export the column as plain numbers (decimal point, no thousands separators), empty for missing",
+                        fix="export plain numbers (decimal point, no thousands separators), empty for missing",
                     )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -138,9 +149,9 @@ class _Reader:
         try:
             if self.format == "parquet":
                 return list(pq.read_schema(self.path).names)
-            with self.path.open("r", encoding="utf-8-sig", newline="") as file:
-                return next(csv.reader([file.readline()]), [])
-        except (OSError, ValueError, pa.ArrowInvalid) as error:
+            with _WellFormedLines(self.path) as lines:
+                return next(csv.reader([lines.header().decode("utf-8")]), [])
+        except (OSError, ValueError) as error:  # Arrow's own errors are ValueErrors
             raise self._unreadable(error) from error
 
     def _raw(self) -> Iterator[pa.RecordBatch]:
@@ -154,7 +165,7 @@ class _Reader:
                 _WellFormedLines(self.path) as lines,
                 pc_csv.open_csv(
                     lines,
-                    read_options=pc_csv.ReadOptions(use_threads=False),
+                    read_options=pc_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
                     parse_options=pc_csv.ParseOptions(invalid_row_handler=_leave_out),
                     convert_options=pc_csv.ConvertOptions(
                         column_types=dict.fromkeys(wanted, pa.binary()),
@@ -182,24 +193,36 @@ class _WellFormedLines(io.RawIOBase):
     """A CSV file's lines, less those that are not one record by themselves.
 
     Without this a stray quotation mark in one customer's row would swallow the rows behind it, and one customer would
-    change what is counted of others. So a record is a line: one with an unbalanced quote is left out, alone.
+    change what is counted of others. So a record is a line: one with an unbalanced quote or a carriage return inside
+    is left out, alone. So is one too long for Arrow to parse, which would otherwise stop the whole reply.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._file = path.open("rb")
+        if self._file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
+            self._file.seek(0)
+        self._records = _records(self._file)
         self._pending = b""
+
+    def header(self) -> bytes:
+        """The first line, to be asked for first.
+
+        Raises:
+            ValueError: If it is not a record: the first customer's row must never pass for the header.
+        """
+        line = self._file.readline(LINE_BYTES_MAX).rstrip(b"\r\n")
+        if not RECORD.fullmatch(line):
+            raise ValueError("the first line is not a record")
+        return line
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:  # the signature of the standard library is untyped here
         view = memoryview(buffer)
-        while not self._pending:
-            lines = self._file.readlines(1 << 20)
-            if not lines:
-                return 0
-            self._pending = b"".join(line for line in lines if RECORD.fullmatch(line.rstrip(b"\r\n")))
+        if not self._pending:
+            self._pending = b"".join(itertools.islice(self._records, LINES_AT_ONCE))
         size = min(len(view), len(self._pending))
         view[:size] = self._pending[:size]
         self._pending = self._pending[size:]
@@ -210,6 +233,17 @@ class _WellFormedLines(io.RawIOBase):
         super().close()
 
 
+def _records(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file that are one record each; of a line that is too long no more than a piece is ever in memory."""
+    starts_line = True
+    while piece := file.readline(LINE_BYTES_MAX):
+        ends_line = piece.endswith(b"\n")
+        is_whole = starts_line and (ends_line or len(piece) < LINE_BYTES_MAX)
+        if is_whole and RECORD.fullmatch(piece.rstrip(b"\r\n")):
+            yield piece
+        starts_line = ends_line
+
+
 def _leave_out(row: pc_csv.InvalidRow) -> str:
     """A line with too many or too few fields is left out: a treatment of that row alone."""
     del row
@@ -218,7 +252,11 @@ def _leave_out(row: pc_csv.InvalidRow) -> str:
 
 def _identifier_bytes(values: pa.Array) -> pa.Array:
     """Identifiers as bytes: text as it stands, numbers in decimal."""
-    return values if pa.types.is_binary(values.type) else values.cast(pa.string()).cast(pa.binary())
+    # Bytes of any width stay bytes: as text they would have to be UTF-8, and one that is not would stop everyone's rows.
+    is_bytes = pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)
+    if is_bytes or pa.types.is_fixed_size_binary(values.type):
+        return values.cast(pa.binary())
+    return values.cast(pa.string()).cast(pa.binary())
 
 
 def _is_number_type(kind: pa.DataType) -> bool:
@@ -226,7 +264,7 @@ def _is_number_type(kind: pa.DataType) -> bool:
 
 
 def _cells(values: pa.Array) -> pa.Array:
-    """Text cells trimmed and in lower case; a cell with anything but printable ASCII becomes "?", which is no number."""
+    """Text cells trimmed, in lower case; a cell with anything but printable ASCII becomes "?", which is no number."""
     plain = pc.match_substring_regex(values.cast(pa.binary()), r"^[ -~\t]*$")
     text = pc.if_else(pc.fill_null(plain, fill_value=True), values.cast(pa.binary()), pa.scalar(b"?")).cast(pa.string())
     return pc.utf8_lower(pc.utf8_trim_whitespace(text))

@@ -146,7 +146,9 @@ def release(
         state.require_step(ticket.plan_sha256, ticket.step, ticket.release_id, charge)
         stored = transaction.payload(f"release:{ticket.release_id}")
         if stored is None:
-            stored = _signed(ticket, statistic._values + noise.take(), key)  # noqa: SLF001 (this is the door)
+            # This is the door: the one place that may look.
+            exact = statistic._values  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            stored = _signed(ticket, exact + noise.take(), key)
             body: dict[str, Json] = {
                 "release_id": ticket.release_id,
                 "plan_sha256": ticket.plan_sha256,

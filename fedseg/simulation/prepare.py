@@ -1,7 +1,7 @@
 """From a scenario to homes on disk: a unit's data, register, keys and policy, the server's key, and the plan."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -63,7 +63,9 @@ def prepare(loaded: LoadedScenario, layout: Layout, *, now: datetime) -> None:
         layout.out.mkdir(parents=True, exist_ok=True)
         policy = _policy(loaded)
         units = split_units(loaded, all_customers(loaded))
-        homes = [_make_home(loaded, layout.node(name), name, rows, policy=policy, now=now) for name, rows in units.items()]
+        homes = [
+            _make_home(loaded, layout.node(name), name, rows, policy=policy, now=now) for name, rows in units.items()
+        ]
         ServerHome.create(layout.server)
         document = tomli_w.dumps(_plan(loaded, homes)).encode()
         parse_plan(document)
@@ -71,7 +73,7 @@ def prepare(loaded: LoadedScenario, layout: Layout, *, now: datetime) -> None:
 
 
 @contextlib.contextmanager
-def storage_errors(place: Path) -> Iterator[None]:
+def storage_errors(place: Path) -> Generator[None]:
     """Turn a full or read-only disk into the error people can act on."""
     try:
         yield
