@@ -19,7 +19,7 @@ SOURCE = SystemNoise()
 def probabilities(sigma: int, reach: int) -> NDArray[np.float64]:
     """The exact pmf on [-reach, reach]; what lies beyond is below 1e-30 for reach >= 12 sigma."""
     weights: NDArray[np.float64] = np.exp(-(np.arange(-reach, reach + 1, dtype=np.float64) ** 2) / (2 * sigma**2))
-    return weights / weights.sum()
+    return weights / float(weights.sum())
 
 
 def chi_square(values: NDArray[np.int64], sigma: int) -> float:

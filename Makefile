@@ -1,0 +1,140 @@
+# Everything a developer does, as commands. On a fresh machine `make demo` or `make test` sets everything up by itself.
+#
+#   make demo     real customers of five business units, grouped into segments, in fedseg-demo/
+#   make fmt      while typing: format, and fix what can be fixed safely
+#   make check    before a commit: format, lint, types, import contracts, quick tests, doctests
+#   make test     before a merge: everything, in suites with a time budget each
+#   make soak     the long versions, with transcripts in docs/transcripts/
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The first interpreter that is new enough.
+PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
+	  $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := .venv-extras
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+
+# Flower reports its use and looks for updates unless told not to; nothing of ours talks to anyone.
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+
+# Minutes after which a suite is stopped and counts as failed.
+BUDGET_QUICK ?= 10
+BUDGET_PROCESSES ?= 8
+BUDGET_CHAOS ?= 8
+BUDGET_STATISTICAL ?= 8
+BUDGET_EXTRAS ?= 6
+BUDGET_DOCS ?= 3
+
+# A suite is what carries its marker; the quick one is what carries none.
+QUICK := not (processes or browser or chaos or slow or extras or docs or soak)
+
+within = timeout --foreground --signal=INT --kill-after=30 $(1)m
+
+.PHONY: help demo fmt check lint doctest test-quick-plain test test-quick test-processes test-chaos test-statistical \
+	test-extras test-docs soak mutants chromium clean
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/.installed
+	$(BIN)/fedseg demo --out fedseg-demo
+
+fmt: $(VENV)/.installed-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: lint test-quick-plain doctest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+doctest: $(VENV)/.installed-test
+	$(PYTEST) --doctest-modules fedseg
+
+test-quick-plain: $(VENV)/.installed-test
+	$(call within,$(BUDGET_QUICK)) $(PYTEST) -m "$(QUICK)"
+
+# The quick tests run here once, with coverage, and not a second time without it.
+test: lint doctest test-quick test-processes test-chaos test-statistical test-extras test-docs
+
+# privacy/ and ledger/ are the argument; a branch of theirs that no test takes is a promise that nobody has checked.
+test-quick: $(VENV)/.installed-test
+	$(call within,$(BUDGET_QUICK)) $(PYTEST) -m "$(QUICK)" --cov --cov-report=
+	$(BIN)/coverage report --show-missing --include='fedseg/privacy/*,fedseg/ledger/*' --fail-under=100
+	$(BIN)/coverage report --skip-covered
+
+test-processes: $(VENV)/.installed-test chromium
+	$(call within,$(BUDGET_PROCESSES)) $(PYTEST) -m "processes or browser"
+
+test-chaos: $(VENV)/.installed-test
+	$(call within,$(BUDGET_CHAOS)) $(PYTEST) -m chaos
+
+test-statistical: $(VENV)/.installed-test
+	$(call within,$(BUDGET_STATISTICAL)) $(PYTEST) -m slow
+
+test-extras: $(EXTRAS)/.installed
+	$(call within,$(BUDGET_EXTRAS)) $(EXTRAS)/bin/python -m pytest -m extras tests/extras
+
+test-docs: $(VENV)/.installed-test
+	$(call within,$(BUDGET_DOCS)) $(PYTEST) -m docs
+
+soak: $(VENV)/.installed-test
+	FEDSEG_SOAK=1 $(PYTEST) -m soak
+
+# A mutant that survives is a missing promise. An aid for now and then, so its tool is installed here and not with the rest.
+mutants: $(VENV)/.installed-test
+	$(BIN)/$(PIP_INSTALL) mutmut
+	$(BIN)/mutmut run
+
+clean:
+	rm -rf $(VENV) $(EXTRAS) fedseg-demo build dist htmlcov mutants .coverage .coverage.* .mypy_cache .ruff_cache \
+	  .pytest_cache .hypothesis .import_linter_cache
+
+# Set-up. A stamp lies in the environment it speaks of, so the two go together.
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "fedseg needs Python 3.11 or newer; on Debian or Ubuntu: sudo apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory python-venv
+	$(PYTHON) -m venv $(VENV)
+
+# Debian keeps the part of Python that makes environments in a package of its own.
+.PHONY: python-venv
+python-venv:
+	@package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$package; \
+	else \
+	  echo "this Python cannot make environments; run: sudo apt-get install $$package"; exit 1; \
+	fi
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/$(PIP_INSTALL) --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+# PyTorch goes first and alone, or pip picks another version for Opacus.
+$(EXTRAS)/.installed: pyproject.toml | $(BIN)/python
+	$(PYTHON) -m venv $(EXTRAS)
+	$(EXTRAS)/bin/$(PIP_INSTALL) torch==2.13.0
+	$(EXTRAS)/bin/$(PIP_INSTALL) --editable '.[opacus]' 'pytest>=9' 'hypothesis>=6.140'
+	@touch $@
+
+# A browser for the tests that look at the report. Where it cannot be installed those tests fail and say so.
+chromium:
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; \
+	fi
