@@ -44,7 +44,7 @@ help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/.installed
-	$(BIN)/fedseg demo --out fedseg-demo
+	$(BIN)/fedseg demo
 
 fmt: $(VENV)/.installed-test
 	$(BIN)/ruff format .
