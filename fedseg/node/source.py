@@ -35,7 +35,10 @@ SPECIAL = {"": None, "nan": float("nan"), "inf": float("inf"), "+inf": float("in
 RECORD = re.compile(rb'(?:"(?:[^"\r]|"")*"|[^",\r]*)(?:,(?:"(?:[^"\r]|"")*"|[^",\r]*))*')
 """One well-formed CSV record on one line. No carriage return, quoted or not: Arrow would cut the file there."""
 
-LINE_BYTES_MAX = 2**18
+QUOTED = re.compile(rb'"[^"]*"')
+"""In a record, all that stands between quotes; an escaped quote ends one such part and starts the next."""
+
+LINE_BYTES_MAX = 2**17
 """A longer line is left out."""
 
 BLOCK_BYTES = 2**20
@@ -45,7 +48,8 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 BATCH_ROWS = 65_536
 
-LINES_AT_ONCE = 1024
+LINES_AT_ONCE = 256
+"""CSV lines handed to Arrow at a time; no result depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class _Reader:
             if self.format == "parquet":
                 return list(pq.read_schema(self.path).names)
             with _WellFormedLines(self.path) as lines:
-                return next(csv.reader([lines.header().decode("utf-8")]), [])
+                return next(csv.reader([lines.header.decode("utf-8")]), [])
         except (OSError, ValueError) as error:  # Arrow's own errors are ValueErrors
             raise self._unreadable(error) from error
 
@@ -166,7 +170,6 @@ class _Reader:
                 pc_csv.open_csv(
                     lines,
                     read_options=pc_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
-                    parse_options=pc_csv.ParseOptions(invalid_row_handler=_leave_out),
                     convert_options=pc_csv.ConvertOptions(
                         column_types=dict.fromkeys(wanted, pa.binary()),
                         include_columns=wanted,
@@ -175,7 +178,7 @@ class _Reader:
                 ) as file,
             ):
                 yield from file
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, ValueError) as error:  # Arrow's own errors are ValueErrors
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> DataError:
@@ -190,11 +193,15 @@ class _Reader:
 
 
 class _WellFormedLines(io.RawIOBase):
-    """A CSV file's lines, less those that are not one record by themselves.
+    """A CSV file's header and its lines, less those that are not one record of as many fields by themselves.
 
     Without this a stray quotation mark in one customer's row would swallow the rows behind it, and one customer would
-    change what is counted of others. So a record is a line: one with an unbalanced quote or a carriage return inside
-    is left out, alone. So is one too long for Arrow to parse, which would otherwise stop the whole reply.
+    change what is counted of others. So a record is a line: one with an unbalanced quote, a carriage return inside, or
+    too many or too few fields is left out, alone. So is one too long for Arrow to parse, which would otherwise stop
+    the whole reply. Arrow is never shown a line it could refuse: the text of its refusals holds the row.
+
+    Raises:
+        ValueError: If the first line is not a record: a customer's row must never pass for the header.
     """
 
     def __init__(self, path: Path) -> None:
@@ -202,19 +209,14 @@ class _WellFormedLines(io.RawIOBase):
         self._file = path.open("rb")
         if self._file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
             self._file.seek(0)
-        self._records = _records(self._file)
-        self._pending = b""
-
-    def header(self) -> bytes:
-        """The first line, to be asked for first.
-
-        Raises:
-            ValueError: If it is not a record: the first customer's row must never pass for the header.
-        """
-        line = self._file.readline(LINE_BYTES_MAX).rstrip(b"\r\n")
-        if not RECORD.fullmatch(line):
+        self.header = self._file.readline(LINE_BYTES_MAX)
+        fields = _fields(self.header)
+        if fields is None:
+            self._file.close()
             raise ValueError("the first line is not a record")
-        return line
+        self._records = _records(self._file, fields)
+        # Arrow refuses a header without a line end, which only a unit without customers can have.
+        self._pending = self.header.rstrip(b"\r\n") + b"\n"
 
     def readable(self) -> bool:
         return True
@@ -233,26 +235,26 @@ class _WellFormedLines(io.RawIOBase):
         super().close()
 
 
-def _records(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file that are one record each; of a line that is too long no more than a piece is ever in memory."""
+def _records(file: BinaryIO, fields: int) -> Iterator[bytes]:
+    """The lines that are one record of `fields` fields; of a line too long, only a piece is ever in memory."""
     starts_line = True
     while piece := file.readline(LINE_BYTES_MAX):
-        ends_line = piece.endswith(b"\n")
-        is_whole = starts_line and (ends_line or len(piece) < LINE_BYTES_MAX)
-        if is_whole and RECORD.fullmatch(piece.rstrip(b"\r\n")):
+        if starts_line and _fields(piece) == fields:
             yield piece
-        starts_line = ends_line
+        starts_line = piece.endswith(b"\n")
 
 
-def _leave_out(row: pc_csv.InvalidRow) -> str:
-    """A line with too many or too few fields is left out: a treatment of that row alone."""
-    del row
-    return "skip"
+def _fields(line: bytes) -> int | None:
+    """How many fields the record on this line has; None if the line is not one record, or only a piece of a line."""
+    is_whole = line.endswith(b"\n") or len(line) < LINE_BYTES_MAX
+    if not (is_whole and RECORD.fullmatch(line.rstrip(b"\r\n"))):
+        return None
+    return 1 + (QUOTED.sub(b"", line) if b'"' in line else line).count(b",")
 
 
 def _identifier_bytes(values: pa.Array) -> pa.Array:
     """Identifiers as bytes: text as it stands, numbers in decimal."""
-    # Bytes of any width stay bytes: as text they would have to be UTF-8, and one that is not would stop everyone's rows.
+    # Bytes of any width stay bytes: as text all must be UTF-8, and one that is not would stop the whole reply.
     is_bytes = pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)
     if is_bytes or pa.types.is_fixed_size_binary(values.type):
         return values.cast(pa.binary())
