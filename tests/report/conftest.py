@@ -1,0 +1,41 @@
+"""Two real runs for the tests of the report, made once: one with real noise, one simulated with suppressed segments."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedseg.report.facts import collect
+from fedseg.report.model import ReportFacts
+from fedseg.simulation.runner import simulate
+from fedseg.simulation.scenario import load_scenario
+
+SIMULATIONS = Path(__file__).parents[2] / "simulations"
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the shipped demo; not to be written to."""
+    out = tmp_path_factory.mktemp("report") / "run"
+    simulate(load_scenario(SIMULATIONS / "online_retail" / "scenario.toml"), out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def simulated_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with seeded noise, in which the smallest of the four segments are too small to show; not to be written to."""
+    out = tmp_path_factory.mktemp("report") / "simulated"
+    simulate(load_scenario(SIMULATIONS / "blobs" / "scenario.toml", {"plan.min_segment_size": 2900}), out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def facts(run: Path) -> ReportFacts:
+    return collect(run)
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """A run to tamper with."""
+    return lambda run: Path(shutil.copytree(run, tmp_path / "copy"))
