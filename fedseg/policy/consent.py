@@ -314,7 +314,7 @@ def _latest(columns: _Columns, people: int) -> NDArray[np.int64]:
 def _standing(columns: _Columns, scope: int, people: int) -> NDArray[np.uint8]:
     """The vetoes set within one scope and not lifted later within it."""
     standing = np.zeros(people, dtype=np.uint8)
-    here = columns.where((columns.scope == scope) & (columns.status == 0))
+    here = columns.where(columns.scope == scope)
     for veto in RECORDED_VETOES:
         placed = here.where(here.veto == veto)
         last_set = _latest(placed, people)

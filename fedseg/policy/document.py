@@ -185,7 +185,7 @@ Rules = Annotated[
 
 
 class Policy(_Part):
-    """A unit's policy. Its `digest` goes into every ledger entry made under it."""
+    """A unit's policy. Its `digest` goes into the unit's ledger with every plan approved under it."""
 
     version: Literal[1]
     id: Identifier

@@ -175,7 +175,7 @@ def _scalar(event: ScalarEvent, line: int, path: Path) -> int | str:
         if not text.isprintable():
             raise refusal("text must be visible and on one line", line=line, path=path)
         return text
-    if event.style is None or not event.style:
+    if not event.style:
         if _INTEGER.fullmatch(text):
             return int(text)
         if _TEXT.fullmatch(text) and text.lower() not in _NOT_TEXT:

@@ -83,6 +83,10 @@ def test_the_kinds_of_events_are_the_documented_ones() -> None:
     assert statuses | vetoes | {f"{veto}_lifted" for veto in vetoes} == EVENT_KINDS
 
 
+def test_each_veto_is_one_bit_of_a_byte() -> None:
+    assert [int(veto) for veto in Veto] == [1, 2, 4, 8, 16, 32, 64, 128]
+
+
 @pytest.mark.parametrize("restrictive", ["requested", "unknown", "expired", "refused", "withdrawn", "revoked"])
 @pytest.mark.parametrize("grant", ["given", "renewed"])
 def test_of_two_events_at_one_time_the_more_restrictive_counts(event: Maker, grant: str, restrictive: str) -> None:
@@ -312,6 +316,10 @@ def test_a_notice_may_have_the_first_and_the_last_version(event: Maker, version:
     assert event("given", notice=version).notice_version == version
 
 
+def test_an_event_that_names_no_notice_was_about_none() -> None:
+    assert ConsentEvent(bytes(16), STATISTICS, "withdrawn", NOW, NOW).notice_version == 0
+
+
 def test_no_text_about_an_event_or_a_state_names_the_customer(event: Maker) -> None:
     given = event("given")
     state = fold([given], NOW)
@@ -357,7 +365,7 @@ def literal(events: list[ConsentEvent], purpose: Purpose) -> Facts:
     return int(found), when, to_microseconds(min(ends)) if all_grants else -1, notice, int(standing)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_the_fold_is_what_a_literal_reading_of_its_rules_gives(event: Any, data: st.DataObject) -> None:
     events = data.draw(st.lists(event.any_event(), max_size=12))

@@ -129,7 +129,8 @@ def test_a_state_of_a_later_moment_is_refused(event: Maker) -> None:
 
 def test_a_consent_older_than_the_policy_accepts_is_denied(event: Maker) -> None:
     assert reason(event("given", days_ago=100)) is Reason.ALLOWED
-    assert reason(event("given", days_ago=100.001)) is Reason.TOO_OLD
+    older = dataclasses.replace(event("given"), event_time=NOW - timedelta(days=100, microseconds=1))
+    assert reason(older) is Reason.TOO_OLD
 
 
 def test_a_consent_to_an_older_notice_than_the_policy_accepts_is_denied(event: Maker) -> None:
@@ -217,7 +218,7 @@ def test_reasons_keep_their_names_and_numbers() -> None:
 RESTRICTIVE = (*VETOES, *(kind for kind, expected in REASONS.items() if expected is not Reason.NO_RECORD))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data(), st.sampled_from(RESTRICTIVE), st.sampled_from([0, 1, 2, 3]), st.sampled_from([POLICY, STRICT]))
 def test_a_restrictive_event_more_never_turns_a_denial_into_a_permission(
     event: Any, data: st.DataObject, kind: str, days_ago: int, policy: Policy
@@ -231,7 +232,7 @@ def test_a_restrictive_event_more_never_turns_a_denial_into_a_permission(
     assert is_allowed[1] == was_allowed[1]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data(), st.sampled_from(sorted(VETOES)), st.sampled_from([STATISTICS, EVERY_PURPOSE]))
 def test_a_standing_veto_dominates_every_history(event: Any, data: st.DataObject, kind: str, scope: str) -> None:
     events = data.draw(st.lists(event.any_event(people=1), max_size=10))
@@ -388,7 +389,7 @@ def test_a_consented_table_is_made_by_admit_alone(event: Maker) -> None:
         with pytest.raises(TypeError):
             ConsentedTable(**parts, **token)
     with pytest.raises(ValueError, match="InitVar 'mint'"):
-        dataclasses.replace(table, columns=("income",))
+        dataclasses.replace(table, columns=("income",))  # type: ignore[call-arg]
     for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="ask admit"):
             duplicate(table)
@@ -452,6 +453,10 @@ def test_a_plan_within_every_rule_is_allowed_with_one_line_per_rule() -> None:
     assert [outcome.rule for outcome in outcomes] == RULES
     assert all(outcome.allowed for outcome in outcomes)
     assert outcomes[2] == RuleOutcome(RULES[2], allowed=True, reason="plan 1/20, policy at most 1/20")
+
+
+def test_what_costs_nothing_is_within_every_cap() -> None:
+    assert denied(rho=Fraction(0), delta=Fraction(0)) == []
 
 
 @pytest.mark.parametrize(

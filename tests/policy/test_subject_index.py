@@ -41,5 +41,10 @@ def test_a_list_that_is_no_list_of_unique_subjects_is_refused(wrong: pa.Array, w
         SubjectIndex.over(wrong)
 
 
+def test_an_empty_array_without_memory_is_an_empty_list() -> None:
+    nothing = pa.FixedSizeBinaryArray.from_buffers(SUBJECT_TYPE, 0, [None, None])
+    assert SubjectIndex.over(nothing).find(nothing).tolist() == []
+
+
 def test_the_repr_shows_nobody() -> None:
     assert repr(SubjectIndex.over(pa.array([b"a" * 16], SUBJECT_TYPE))) == "SubjectIndex(longest_run=1)"
