@@ -17,6 +17,7 @@ def report(
     from fedseg.report.render import write_report
 
     place = out if out is not None else run
-    write_report(run, place)
+    facts = write_report(run, place)
     files = {"html": str(place / "report.html"), "json": str(place / "report.json")}
     show(format_, files, lambda: "\n".join(files.values()))
+    facts.require_verified()

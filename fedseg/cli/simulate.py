@@ -39,7 +39,7 @@ def demo(
     with progress_on_stderr() as progress:
         result = runner.simulate(loaded, out if out is not None else _free("fedseg-demo"), progress=progress)
         progress("writing the report", 1, 1)
-        write_report(result.out, result.out)
+        write_report(result.out, result.out).require_verified()
     show(format_, result.data(), lambda: f"{loaded.scenario.title}\n\n{_describe(result)}")
 
 
@@ -69,7 +69,7 @@ def simulate(
         else:
             results = runner.repeat(scenario, place, overrides, resume=resume, progress=progress)
         for result in results:
-            write_report(result.out, result.out)
+            write_report(result.out, result.out).require_verified()
     if overrides == [{}]:
         show(format_, results[0].data(), lambda: f"{loaded.scenario.title}\n\n{_describe(results[0])}")
         return

@@ -4,6 +4,7 @@ A charge is a pair (rho, delta): rho-zCDP except with probability delta. Charges
 fractions which anyone replays to the last bit. Epsilon is only ever computed from the sum, and always rounded up.
 """
 
+import functools
 import math
 import re
 from collections.abc import Iterable
@@ -154,6 +155,7 @@ def epsilon_of(rho: Fraction, delta: Fraction) -> Decimal:
         return value.quantize(_LAST_PLACE, ROUND_CEILING) if value > 0 else Decimal(0)
 
 
+@functools.lru_cache(maxsize=64)
 def rho_of(budget: PrivacyBudget) -> Fraction:
     """The largest multiple of 1 / RHO_GRID whose `epsilon_of` is at most the budget's epsilon; 0 if none is.
 
