@@ -195,6 +195,9 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _storage_errors(path: Path) -> Generator[None]:
     try:
         yield
+    except sqlite3.ProgrammingError:
+        # A closed register, say: a mistake of the program, not of the file.
+        raise
     except sqlite3.OperationalError as error:
         raise StorageError(
             "the consent register cannot be read or written",

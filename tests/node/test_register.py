@@ -213,6 +213,19 @@ def test_a_full_disk_stops_an_import_with_nothing_kept(register: Register) -> No
     assert register.events(STATISTICS)["kind"].to_pylist() == ["objection"]
 
 
+def test_a_closed_register_answers_nothing(tmp_path: Path) -> None:
+    with Register.create(tmp_path / "register.db") as register:
+        register.append_events([GIVEN])
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        register.events(STATISTICS)
+
+
+def test_the_file_bears_the_mark_of_a_register(register: Register, tmp_path: Path) -> None:
+    # https://www.sqlite.org/fileformat.html#the_database_header: application id at offset 68, user version at 60.
+    header = (tmp_path / "register.db").read_bytes()[:100]
+    assert (header[68:72], header[60:64]) == (b"FSRG", b"\x00\x00\x00\x01")
+
+
 def test_a_folder_that_does_not_exist_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="No such file or directory"):
         Register.create(tmp_path / "nowhere" / "register.db")
