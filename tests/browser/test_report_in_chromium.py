@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.browser
+
 WIDTHS = {1280: 900, 390: 844}
 RUNS = ["sound", "server-only", "tampered"]
 
