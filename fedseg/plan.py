@@ -19,7 +19,7 @@ from fedseg.clustering.algorithm import Settings
 from fedseg.clustering.features import Feature, Transform
 from fedseg.clustering.lattice import StepTerms, fit_lattice
 from fedseg.errors import PlanError
-from fedseg.ledger.canonical import canonical, sha256_hex
+from fedseg.ledger.canonical import MAX_INTEGER, canonical, sha256_hex
 from fedseg.ledger.keys import PublicKey
 from fedseg.policy.document import Policy
 from fedseg.policy.purposes import Purpose
@@ -110,8 +110,8 @@ class AlgorithmTerms(_Part):
     """The algorithm's public settings."""
 
     name: Literal["lloyd"]
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    """Seed of the public coins."""
+    seed: Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+    """Seed of the public coins; no larger than canonical JSON keeps, or the plan would have no digest."""
     shares: Annotated[tuple[Exact, ...], Field(min_length=1, max_length=16, strict=False)]
     """Part of the budget for each round; they add up to 1."""
     radii: Annotated[tuple[Exact, ...], Field(min_length=1, max_length=16, strict=False)]
@@ -241,6 +241,8 @@ def parse_plan(document: bytes) -> Plan:
         raise _plan_error(f"{place}: {first['msg']}") from error
     except RecursionError as error:
         raise _plan_error("it is nested too deeply") from error
+    except ArithmeticError as error:
+        raise _plan_error("one of its numbers has an exponent beyond all use") from error
     except ValueError as error:  # not UTF-8, not TOML, or a budget no lattice fits
         raise _plan_error(str(error)) from error
     return plan

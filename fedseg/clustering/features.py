@@ -64,6 +64,9 @@ class Feature:
             raise ValueError(f"feature {self.name}: the value for missing must lie within the bounds")
         if self.transform is Transform.LOG1P and self.lower < 0:
             raise ValueError(f"feature {self.name}: log1p needs a lower bound of at least 0, got {self.lower}")
+        # Otherwise a value's position in the interval would be 0/0 or infinite, and its integer outside the box.
+        if not 0 < self._frame()[1] < math.inf:
+            raise ValueError(f"feature {self.name}: its bounds are too close to each other, or too far apart")
 
     def encode(self, values: NDArray[np.float64]) -> NDArray[np.int32]:
         """Encode `values`, shape (rows,), as integers in [-FEATURE_MAX, FEATURE_MAX].

@@ -212,7 +212,7 @@ NOT_UNDERSTOOD: dict[str, tuple[str, Mapping[str, Json]]] = {
 def approved() -> AccountState:
     entries = [
         Entry(1, "policy", POLICY),
-        Entry(2, "approval", APPROVAL | {"step_rhos": ["1/8", "1/8"]}),
+        Entry(2, "approval", {**APPROVAL, "step_rhos": ["1/8", "1/8"]}),
         Entry(3, "release", RELEASE | {"step": 1}),
     ]
     return replay(entries)
