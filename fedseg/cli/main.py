@@ -2,10 +2,9 @@
 
 import os
 import sys
-import tomllib
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import click
 import typer
@@ -13,6 +12,7 @@ import typer
 import fedseg
 from fedseg.cli import approve, budget, ledger, plan, policy, report, segments, simulate
 from fedseg.cli.output import Format, FormatOption, show, show_error
+from fedseg.cli.settings import read_settings
 from fedseg.errors import FedsegError, SettingsError, every_error
 
 app = typer.Typer(
@@ -43,13 +43,7 @@ def settings(
     path = config if config is not None else Path("fedseg.toml")
     if config is None and not path.exists():
         return
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"the settings file {path} cannot be read", why=str(error), fix="correct it, or name another with --config"
-        ) from error
-    context.default_map = _default_map(context.command, values)
+    context.default_map = read_settings(path, context.command)
 
 
 @app.command()
@@ -86,8 +80,7 @@ def run_command(arguments: list[str], *, debug: bool = False) -> int:
     except FedsegError as error:
         failed = error
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "fedseg"
-        failed = SettingsError("the command line is wrong", why=error.format_message(), fix=f"{path} --help")
+        failed = _usage_error(error)
     except click.Abort:
         failed = SettingsError(
             "stopped", why="the question was not answered with yes", fix="run it again, or answer beforehand with --yes"
@@ -116,21 +109,19 @@ def run_command(arguments: list[str], *, debug: bool = False) -> int:
     return failed.exit_code
 
 
+def _usage_error(error: click.UsageError) -> SettingsError:
+    path = error.ctx.command_path if error.ctx else "fedseg"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # the help it holds has been printed already
+        return SettingsError("no command was given", why="the help above lists them", fix=f"{path} COMMAND")
+    return SettingsError("the command line is wrong", why=error.format_message(), fix=f"{path} --help")
+
+
 def _asked_format(arguments: list[str]) -> Format:
     """The format an error is printed in, also when the command line itself is what is wrong."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if argument == "--format=json" or (before == "--format" and argument == "json"):
             return Format.JSON
     return Format.JSON if os.environ.get("FEDSEG_FORMAT") == "json" else Format.TEXT
-
-
-def _default_map(command: click.Command, values: dict[str, Any]) -> dict[str, Any]:
-    """The settings for each sub-command: what the file says on top, overridden by the command's own table."""
-    shared = {key: value for key, value in values.items() if not isinstance(value, dict)}
-    if not isinstance(command, click.Group):
-        return shared
-    tables = {name: _default_map(sub, shared | values.get(name, {})) for name, sub in command.commands.items()}
-    return shared | tables
 
 
 if __name__ == "__main__":

@@ -1,0 +1,109 @@
+"""Numbers and names that the documentation states are those of the shipped data and of the program."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+
+from fedseg.cli.main import run_command
+from fedseg.privacy.budget import epsilon_of, parse_fraction, shown_epsilon
+from fedseg.simulation.data import all_customers, split_units
+from fedseg.simulation.runner import RunResult
+from fedseg.simulation.scenario import load_scenario
+from tests.docs.transcripts import ROOT
+
+pytestmark = pytest.mark.docs
+
+TUTORIAL = ROOT / "docs/tutorials/first-segments.md"
+DEMO = ROOT / "simulations/online_retail/scenario.toml"
+
+
+def rows(text: str) -> list[list[str]]:
+    """The rows of all tables, cell by cell."""
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def test_the_sizes_of_the_demos_units_are_those_of_the_shipped_data() -> None:
+    loaded = load_scenario(DEMO)
+    customers = all_customers(loaded)
+    sizes = {f"`{name}`": f"{part.num_rows:,}" for name, part in split_units(loaded, customers).items()}
+    stated = {row[0]: row[-1] for row in rows(TUTORIAL.read_text(encoding="utf-8")) if row[0] in sizes}
+    assert stated == sizes
+    assert f"| together | | {customers.num_rows:,} |" in TUTORIAL.read_text(encoding="utf-8")
+
+
+def test_the_recipe_of_the_synthetic_consents_is_that_of_the_scenario() -> None:
+    text, recipe = TUTORIAL.read_text(encoding="utf-8"), load_scenario(DEMO).scenario.consent
+    assert "The consents are **synthetic**" in text
+    assert f"a hash of the number {recipe.seed}" in text
+    for state in ("given", "withdrawn", "expired", "never_asked"):
+        assert f"| {state.replace('_', ' ')} | {100 * getattr(recipe, state)} % |" in text
+
+
+def test_the_bets_that_explain_epsilon_are_right() -> None:
+    text = TUTORIAL.read_text(encoding="utf-8").partition("## 4. What epsilon means")[2]
+    bets = [row for row in rows(text) if re.fullmatch(r"[\d.]+", row[0])]
+    assert len(bets) == 5
+    for epsilon, times in bets:
+        assert int(times.split()[0]) == _wins_at_most(Decimal(epsilon))
+
+
+def test_the_epsilons_of_caps_are_right() -> None:
+    text = (ROOT / "docs/how-to/write-a-policy.md").read_text(encoding="utf-8")
+    caps = [row for row in rows(text) if row[0].startswith('`"1/')]
+    assert len(caps) == 5
+    for cap, epsilon, times in caps:
+        found = epsilon_of(parse_fraction(cap.strip('`"')), Fraction(1, 10**6))
+        assert shown_epsilon(found) == epsilon
+        assert int(times.split()[0]) == _wins_at_most(found)
+
+
+def _wins_at_most(epsilon: Decimal) -> int:
+    """Times in 100, rounded up, that a bet at even odds is won after odds have moved by e^epsilon."""
+    return math.ceil(100 / (1 + math.exp(-float(epsilon))))
+
+
+def test_the_json_of_every_command_has_the_keys_that_are_documented(
+    run: RunResult, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.out)
+    text = (ROOT / "docs/how-to/scripting.md").read_text(encoding="utf-8")
+    documented = {
+        command: re.findall(r"`([A-Za-z_0-9]+)`", row[1].partition("and for")[0])
+        for row in rows(text.partition("## What `data` holds")[2].partition("## Exit codes")[0])
+        for command in re.findall(r"`(fedseg[^`]*)`", row[0])
+    }
+    policy = ["nodes/partner-a/policy.yaml"]
+    ledger = "nodes/partner-a/ledger.db"
+    calls: dict[str, Sequence[str]] = {
+        "fedseg plan check": ["plan.toml"],
+        "fedseg plan show": ["plan.toml"],
+        "fedseg approve": ["plan.toml", "--node", "nodes/partner-a", "--dry-run"],
+        "fedseg policy check": policy,
+        "fedseg policy test": [*policy, "--plan", "plan.toml"],
+        "fedseg budget show": [ledger],
+        "fedseg ledger verify": ["server/ledger.db"],
+        "fedseg ledger export": [ledger, "--out", "export.txt"],
+        "fedseg segments show": ["."],
+        "fedseg report": ["."],
+        "fedseg explain": ["E401"],
+        "fedseg version": [],
+    }
+    found = {name: _data_keys([*name.split()[1:], *rest], capsys) for name, rest in calls.items()}
+    # A server spends nothing: its ledger's account part is left out of the comparison.
+    found["fedseg ledger verify"] = [
+        key for key in found["fedseg ledger verify"] if key in documented["fedseg ledger verify"]
+    ]
+    found["fedseg demo"] = found["fedseg simulate"] = list(run.data())
+    swept = ["simulate", str(ROOT / "simulations/blobs/scenario.toml"), "--out", "swept", "--sweep"]
+    found["fedseg simulate --sweep …"] = _data_keys([*swept, "data.blobs.customers=1500"], capsys)
+    assert {name: sorted(one) for name, one in documented.items()} == {name: sorted(one) for name, one in found.items()}
+
+
+def _data_keys(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    assert run_command([*arguments, "--format", "json"]) == 0
+    return list(json.loads(capsys.readouterr().out)["data"])
