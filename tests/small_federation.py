@@ -7,15 +7,17 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tomli_w
+from flwr.app import Message
+from flwr.serverapp import Grid
 
 from fedseg.clustering.features import FEATURE_MAX
-from fedseg.clustering.request import RoundRequest
+from fedseg.clustering.request import RoundRequest, request_bytes
+from fedseg.federation import wire
 from fedseg.federation.client_app import make_client_app
 from fedseg.federation.loopback import LoopbackGrid
 from fedseg.node.approvals import approve
@@ -221,6 +223,8 @@ def some_request(plan: Plan, step: int, seed: int = 0) -> RoundRequest:
     )
 
 
-def price(plan: Plan) -> Fraction:
-    """What the whole plan costs at one unit."""
-    return sum(plan.step_rhos, Fraction(0))
+def ask(grid: Grid, plan: Plan, request: RoundRequest) -> list[bytes]:
+    """Every unit's reply to a request, in the order of the nodes."""
+    content = wire.pack(request_bytes(plan.digest, request))
+    messages = [Message(content, node, wire.MESSAGE_TYPE) for node in sorted(grid.get_node_ids())]
+    return [wire.unpack_reply(reply) for reply in grid.send_and_receive(messages)]

@@ -27,7 +27,7 @@ def make_client_app(noise: NoiseSource | None = None) -> ClientApp:
     @app.query("release")
     def answer(message: Message, context: Context) -> Message:
         received = time.monotonic()
-        reply, slot_seconds = _answer(message, Path(str(context.node_config["home"])), source)
+        reply, slot_seconds = _answer(message, context, source)
         wait_for_slot(received, slot_seconds)
         return Message(wire.pack(reply), reply_to=message)
 
@@ -47,13 +47,13 @@ def wait_for_slot(
         sleep((elapsed // slot_seconds + 1) * slot_seconds - elapsed)
 
 
-def _answer(message: Message, home: Path, source: NoiseSource) -> tuple[bytes, int]:
+def _answer(message: Message, context: Context, source: NoiseSource) -> tuple[bytes, int]:
     """The reply's bytes, and the length of the plan's reply slots in seconds."""
     slot_seconds = 0
     try:
         data = wire.unpack_request(message)
         plan_sha256, request = parse_request(data)
-        node = NodeHome.open(home)
+        node = NodeHome.open(Path(str(context.node_config["home"])))
         slot_seconds = reply_slot_seconds(node, plan_sha256)
         answer = contribute(
             node, plan_sha256, request, request_sha256(plan_sha256, request), now=datetime.now(UTC), source=source

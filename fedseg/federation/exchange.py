@@ -51,6 +51,7 @@ def exchange(
         for reply in grid.pull_messages(list(waiting)):
             waiting.discard(reply.metadata.reply_to_message_id)
             take(reply)
-        if not waiting or clock() >= end:
+        left = end - clock()
+        if not waiting or left <= 0:
             return
-        sleep(POLL_SECONDS)
+        sleep(min(POLL_SECONDS, left))

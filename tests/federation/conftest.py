@@ -1,0 +1,28 @@
+"""A small federation on disk, approved, and its replies to requests of every step."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.small_federation import SmallFederation, ask, make_federation, some_request
+
+SIZES = {"north": 60, "south": 50}
+
+
+@pytest.fixture(scope="session")
+def approved_once(tmp_path_factory: pytest.TempPathFactory) -> SmallFederation:
+    return make_federation(tmp_path_factory.mktemp("approved") / "federation", SIZES).approve_all()
+
+
+@pytest.fixture
+def federation(approved_once: SmallFederation, tmp_path: Path) -> SmallFederation:
+    """Two units of 60 and 50 customers who have approved a plan; for this test alone."""
+    return approved_once.copied_to(tmp_path / "federation")
+
+
+@pytest.fixture(scope="session")
+def replies(approved_once: SmallFederation, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Valid replies of both units to a request of each of the plan's three steps."""
+    federation = approved_once.copied_to(tmp_path_factory.mktemp("replies") / "federation")
+    plan, grid = federation.plan, federation.grid()
+    return [reply for step in range(plan.rounds) for reply in ask(grid, plan, some_request(plan, step))]
