@@ -16,12 +16,15 @@ PART_OF = {"pydantic-core": "pydantic", "matplotlib-inline": "matplotlib"}
 """Distributions that are a part of another and pinned by it."""
 
 
+DISTRIBUTIONS = packages_distributions()
+
+
 def name_of(requirement: str) -> str:
     return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-").replace(".", "-")
 
 
 def distribution_of(module: str) -> str:
-    (found,) = {name.lower().replace("_", "-").replace(".", "-") for name in packages_distributions()[module]}
+    (found,) = {name.lower().replace("_", "-").replace(".", "-") for name in DISTRIBUTIONS[module]}
     return PART_OF.get(found, found)
 
 
