@@ -13,6 +13,7 @@ from fedseg.clustering.statistics import cell_sums
 from fedseg.node.home import NodeHome
 from fedseg.node.source import open_source
 from fedseg.policy.consent import fold
+from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.gate import Decisions, admit, decide
 from fedseg.policy.purposes import Purpose
 from tests.small_federation import CUSTOMERS_FILE, NOW, make_unit, policy_document
@@ -42,15 +43,19 @@ def unit(tmp_path_factory: pytest.TempPathFactory) -> NodeHome:
 
 
 @pytest.fixture(scope="session")
-def decisions(unit: NodeHome) -> Decisions:
-    with unit.register() as register:
-        return decide(fold(register.events(PURPOSE), NOW), unit.policy(), PURPOSE, NOW)
+def policy(unit: NodeHome) -> Policy:
+    return load_policy(unit.policy_document())
 
 
 @pytest.fixture(scope="session")
-def counted(unit: NodeHome, decisions: Decisions) -> Counted:
+def decisions(unit: NodeHome, policy: Policy) -> Decisions:
+    with unit.register() as register:
+        return decide(fold(register.events(PURPOSE), NOW), policy, PURPOSE, NOW)
+
+
+@pytest.fixture(scope="session")
+def counted(unit: NodeHome, policy: Policy, decisions: Decisions) -> Counted:
     """The exact statistic of a customer file, by the path a deployed unit takes; as Python integers."""
-    policy = unit.policy()
 
     def count(customers: bytes, features: Sequence[Feature], request: RoundRequest, lattice: CellLattice) -> list[int]:
         Path(unit.path / CUSTOMERS_FILE).write_bytes(customers)

@@ -13,6 +13,7 @@ from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.statistics import cell_sums
 from fedseg.node.home import NodeHome
 from fedseg.node.source import subject_key
+from fedseg.policy.document import Policy
 from fedseg.policy.gate import ConsentedTable, Decisions, admit
 from fedseg.table import Table, table_schema
 
@@ -21,15 +22,15 @@ COLUMNS = ("visits", "spend", "days")
 
 
 @pytest.fixture
-def consented(unit: NodeHome, decisions: Decisions) -> "ConsentedBatches":
-    return ConsentedBatches(unit, decisions)
+def consented(unit: NodeHome, policy: Policy, decisions: Decisions) -> "ConsentedBatches":
+    return ConsentedBatches(unit, policy, decisions)
 
 
 class ConsentedBatches:
     """Makes consented tables of batches of (customer, values)."""
 
-    def __init__(self, unit: NodeHome, decisions: Decisions) -> None:
-        self.unit, self.decisions = unit, decisions
+    def __init__(self, unit: NodeHome, policy: Policy, decisions: Decisions) -> None:
+        self.unit, self.policy, self.decisions = unit, policy, decisions
 
     def __call__(self, *batches: Sequence[tuple[str | None, Sequence[float | None]]]) -> ConsentedTable:
         def stream() -> Iterator[pa.RecordBatch]:
@@ -40,7 +41,7 @@ class ConsentedBatches:
                     [pa.array(keys, pa.binary(16)), *columns], schema=table_schema(COLUMNS)
                 )
 
-        return admit(Table(COLUMNS, stream), self.decisions, self.unit.policy(), PURPOSE)
+        return admit(Table(COLUMNS, stream), self.decisions, self.policy, PURPOSE)
 
     def _key(self, name: str) -> bytes:
         return subject_key(name.encode(), self.unit.subject_secret)
@@ -76,7 +77,7 @@ def test_batches_that_start_within_a_larger_one_keep_their_keys(
     rows = [(f"c{number}", [number, 0, 0]) for number in range(6)]
     whole = next(consented(rows)._table.batches())
     sliced = Table(COLUMNS, lambda: iter([whole.slice(0, 2), whole.slice(2, 3), whole.slice(5)]))
-    again = admit(sliced, consented.decisions, consented.unit.policy(), PURPOSE)
+    again = admit(sliced, consented.decisions, consented.policy, PURPOSE)
     assert rows_of(encode(again, features)) == rows_of(encode(consented(rows), features))
 
 

@@ -17,6 +17,7 @@ from fedseg.privacy.sensitive import Sensitive, sum_of_rows
 
 PLAN, OTHER_PLAN = "a1" * 32, "b2" * 32
 PURPOSE = "fedseg:SegmentStatistics"
+SOURCE = "e7" * 32
 SIGMA, SQUARED = 2**12, 2 * 1000**2
 CELLS, WIDTH = 2, 3
 STEP_RHO = DiscreteGaussian(SIGMA).charge(SQUARED).rho
@@ -25,7 +26,7 @@ STEP_RHO = DiscreteGaussian(SIGMA).charge(SQUARED).rho
 class Unit:
     """A unit with an account in memory: what a test of the one door needs to name, and nothing else."""
 
-    plan, other_plan, purpose, step_rho = PLAN, OTHER_PLAN, PURPOSE, STEP_RHO
+    plan, other_plan, purpose, source, step_rho = PLAN, OTHER_PLAN, PURPOSE, SOURCE, STEP_RHO
     cells, width, squared, sigma = CELLS, WIDTH, SQUARED, SIGMA
 
     def __init__(self, journal: MemoryLedger | None = None) -> None:
@@ -45,9 +46,20 @@ class Unit:
     def adopt(self, caps: Caps) -> None:
         self.account.adopt_policy(caps, policy_id="small", document=b"policy " + caps.policy_sha256.encode())
 
-    def approve(self, plan: str = PLAN, rhos: Sequence[Fraction] = (STEP_RHO,) * 3, purpose: str = PURPOSE) -> None:
+    def approve(
+        self,
+        plan: str = PLAN,
+        rhos: Sequence[Fraction] = (STEP_RHO,) * 3,
+        purpose: str = PURPOSE,
+        source: str = SOURCE,
+    ) -> None:
         self.account.approve(
-            plan, purpose=purpose, step_rhos=rhos, document=b"plan " + plan.encode(), approved_at="2025-06-01"
+            plan,
+            purpose=purpose,
+            step_rhos=rhos,
+            document=b"plan " + plan.encode(),
+            source_sha256=source,
+            approved_at="2025-06-01",
         )
 
     def ticket(self, step: int = 0, *, request: str = "d4" * 32, plan: str = PLAN) -> ReleaseTicket:
@@ -60,6 +72,7 @@ class Unit:
             cells=CELLS,
             width=WIDTH,
             lattice={"count_weight": 1000, "unit": 1000},
+            policy_sha256="c3" * 32,
             gate_commitment="e5" * 32,
             software="fedseg test",
         )

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedseg.errors import BudgetError, LedgerUnreadableError, NotApprovedError, PolicyError, StepAnsweredError
+from fedseg.errors import (
+    BudgetError,
+    LedgerUnreadableError,
+    NotApprovedError,
+    PlanMismatchError,
+    PolicyError,
+    StepAnsweredError,
+)
 from fedseg.ledger.canonical import Json
 from fedseg.ledger.entries import Entry
 from fedseg.ledger.store import Ledger
@@ -111,6 +118,49 @@ def test_a_step_is_paid_for_only_as_approved(unit: "Unit") -> None:
         state.require_step(unit.plan, 0, "any", charge(unit.step_rho + Fraction(1, 2**48)))
 
 
+def test_the_caps_in_force_when_a_step_is_answered_count_not_those_at_approval(unit: "Unit") -> None:
+    first = unit.release(0)
+    unit.adopt(unit.caps(cap=2 * unit.step_rho, digest="99" * 32))
+    unit.release(1)
+    with pytest.raises(BudgetError, match="over everything this unit releases"):
+        unit.release(2)
+    assert unit.release(0) == first
+    assert unit.account.state().rho_spent == 2 * unit.step_rho
+
+
+def test_a_purposes_limit_in_force_counts_for_what_that_purpose_has_spent(unit: "Unit") -> None:
+    unit.approve(unit.other_plan, (unit.step_rho,), "fedseg:SegmentActivation")
+    unit.release(0)
+    unit.adopt(unit.caps(purposes={unit.purpose: unit.step_rho}, digest="99" * 32))
+    with pytest.raises(BudgetError, match=f"for {unit.purpose}"):
+        unit.release(1)
+    unit.release(0, plan=unit.other_plan)
+    state = unit.account.state()
+    assert state.spent_for(unit.purpose) == state.spent_for("fedseg:SegmentActivation") == unit.step_rho
+
+
+def test_what_is_guaranteed_is_the_cap_or_what_was_spent_before_it_was_lowered(unit: "Unit") -> None:
+    assert AccountState().rho_guaranteed == 0
+    unit.release(0)
+    unit.release(1)
+    assert unit.account.state().rho_guaranteed == 10 * unit.step_rho
+    unit.adopt(unit.caps(cap=unit.step_rho, digest="99" * 32))
+    assert unit.account.state().rho_guaranteed == 2 * unit.step_rho
+
+
+def test_a_plan_is_approved_for_one_source_and_no_other(unit: "Unit") -> None:
+    entries = unit.journal.entries()
+    with pytest.raises(PlanMismatchError, match="source settings"):
+        unit.approve(source="00" * 32)
+    assert unit.journal.entries() == entries
+    state = unit.account.state()
+    state.require_same_source(unit.plan, unit.source)
+    with pytest.raises(PlanMismatchError, match="source settings"):
+        state.require_same_source(unit.plan, "00" * 32)
+    with pytest.raises(NotApprovedError):
+        state.require_same_source(unit.other_plan, unit.source)
+
+
 def test_an_answered_step_takes_its_own_request_and_no_other(unit: "Unit") -> None:
     first = unit.release(1)
     state = unit.account.state()
@@ -157,7 +207,12 @@ def test_two_plans_approved_at_once_never_overspend(bare: "Unit", tmp_path: Path
         with Ledger.open(path, bare.key) as mine:
             try:
                 PrivacyAccount(mine).approve(
-                    plan, purpose=bare.purpose, step_rhos=(bare.step_rho,) * 2, document=b"", approved_at="2025-06-01"
+                    plan,
+                    purpose=bare.purpose,
+                    step_rhos=(bare.step_rho,) * 2,
+                    document=b"",
+                    source_sha256=bare.source,
+                    approved_at="2025-06-01",
                 )
                 outcomes.append("approved")
             except BudgetError:
@@ -173,7 +228,13 @@ def test_two_plans_approved_at_once_never_overspend(bare: "Unit", tmp_path: Path
     ledger.close()
 
 
-APPROVAL: dict[str, Json] = {"plan_sha256": "a1" * 32, "purpose": "p", "step_rhos": ["1/8"], "policy_sha256": "c3" * 32}
+APPROVAL: dict[str, Json] = {
+    "plan_sha256": "a1" * 32,
+    "purpose": "p",
+    "step_rhos": ["1/8"],
+    "policy_sha256": "c3" * 32,
+    "source_sha256": "e7" * 32,
+}
 POLICY: dict[str, Json] = {
     "policy_sha256": "c3" * 32,
     "rho_cap": "1/2",
@@ -198,6 +259,7 @@ NOT_UNDERSTOOD: dict[str, tuple[str, Mapping[str, Json]]] = {
     "prices in a text": ("approval", APPROVAL | {"step_rhos": "1/8"}),
     "a price as a number": ("approval", APPROVAL | {"step_rhos": [1]}),
     "an approval of a plan approved before": ("approval", APPROVAL),
+    "an approval without a source": ("approval", APPROVAL | {"plan_sha256": "b2" * 32, "source_sha256": None}),
     "a release of a plan nobody approved": ("release", RELEASE | {"plan_sha256": "b2" * 32}),
     "a step that is true": ("release", RELEASE | {"step": True}),
     "a step as text": ("release", RELEASE | {"step": "0"}),

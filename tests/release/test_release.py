@@ -20,6 +20,7 @@ from fedseg.privacy.release import (
     HEADER,
     MAGIC,
     NEIGHBOURING_RELATION,
+    NOISE_SOURCES,
     SIGNATURE_BYTES,
     SIGNATURE_CONTEXT,
     NoiseShare,
@@ -47,7 +48,7 @@ def test_a_release_is_the_statistic_with_the_noise_that_was_drawn(unit: "Unit") 
 def test_its_header_says_what_it_answers_and_its_signature_covers_every_byte(unit: "Unit") -> None:
     released = unit.release(1)
     ticket = unit.ticket(1)
-    magic, id_, plan, request, index, step, cells, width = HEADER.unpack_from(released.payload)
+    magic, id_, plan, request, index, step, cells, width, source = HEADER.unpack_from(released.payload)
     assert (magic, id_.hex(), plan.hex(), request.hex()) == (
         MAGIC,
         released.release_id,
@@ -55,6 +56,7 @@ def test_its_header_says_what_it_answers_and_its_signature_covers_every_byte(uni
         ticket.request_sha256,
     )
     assert (index, step, cells, width) == (0, 1, unit.cells, unit.width)
+    assert NOISE_SOURCES[source] == SimulatedNoise.label
     body, signature = released.payload[:-SIGNATURE_BYTES], released.payload[-SIGNATURE_BYTES:]
     assert unit.key.public.verify(signature, SIGNATURE_CONTEXT + hashlib.sha256(body).digest())
 
@@ -72,6 +74,7 @@ def test_charge_leaf_and_bytes_stand_in_one_entry(unit: "Unit") -> None:
     assert again.rho == unit.step_rho
     assert facts["neighbouring_relation"] == NEIGHBOURING_RELATION
     assert facts["noise_source"] == "simulated"
+    assert facts["policy_sha256"] == "c3" * 32
     assert facts["release_id"] == released.release_id
 
 
