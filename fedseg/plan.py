@@ -23,6 +23,7 @@ from fedseg.ledger.canonical import MAX_INTEGER, canonical, sha256_hex
 from fedseg.ledger.keys import PublicKey
 from fedseg.policy.document import Policy
 from fedseg.policy.purposes import Purpose
+from fedseg.policy.rules import RuleOutcome, check_policy
 from fedseg.privacy.account import Caps
 from fedseg.privacy.budget import RHO_GRID, PrivacyBudget, parse_fraction, rho_of
 
@@ -252,6 +253,18 @@ def changed_terms(agreed: Plan, other: Plan) -> list[str]:
     """Names of the terms in which two plans differ, for the error people read."""
     ours, theirs = _plain(agreed.model_dump(mode="python")), _plain(other.model_dump(mode="python"))
     return [name for name in itertools.chain(ours) if ours[name] != theirs[name]]
+
+
+def policy_outcomes(plan: Plan, policy: Policy) -> list[RuleOutcome]:
+    """What each rule of a unit's policy says about the plan; nobody's data is needed to know."""
+    return check_policy(
+        policy,
+        purpose=plan.purpose,
+        columns=[feature.name for feature in plan.features],
+        trust=plan.trust.value,
+        rho=sum(plan.step_rhos, Fraction(0)),
+        delta=plan.budget.delta,
+    )
 
 
 def caps_of(policy: Policy) -> Caps:

@@ -36,7 +36,8 @@ def approve(
         typer.confirm("Approve, and reserve this budget?", abort=True, err=True)
     if not dry_run:
         reserve(home, parsed, document, now=now, expected_sha256=agreed)
-    outcome = "checked, nothing reserved" if dry_run else "approved"
+    already = "approved already: nothing more reserved" if found.already_approved else "approved"
+    outcome = "checked, nothing reserved" if dry_run else already
     show(format_, {"outcome": outcome, **_facts(found)}, lambda: f"{_describe(found)}\n\n{outcome}")
 
 
@@ -57,6 +58,7 @@ def _facts(found: "Preflight") -> dict[str, Any]:
             "duplicates": found.source.duplicates,
             "without_key": found.source.without_key,
             "missing": found.source.missing,
+            "columns": dict(found.columns),
             "reasons": {reason.name.lower(): count for reason, count in found.reasons.items() if count},
         },
     }
@@ -92,6 +94,7 @@ def _describe(found: "Preflight") -> str:
                 f"LOCAL: {local['rows']:,} rows, {local['duplicates']:,} duplicates, "
                 f"{local['without_key']:,} without a key; missing values: {missing}"
             ),
+            *(f"LOCAL: feature {name} is read from column {column}" for name, column in found.columns.items()),
             "LOCAL counts are for this unit's eyes; they never leave it.",
         ]
     )

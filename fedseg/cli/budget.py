@@ -9,7 +9,9 @@ from fedseg.cli.output import Format, FormatOption, show, table
 from fedseg.errors import SettingsError
 
 if TYPE_CHECKING:
-    from fedseg.audit.verify import LedgerFacts
+    from fractions import Fraction
+
+    from fedseg.audit.facts import LedgerFacts
 
 app = typer.Typer(help="Privacy budgets, recomputed from ledgers.", no_args_is_help=True)
 
@@ -22,7 +24,7 @@ def show_(
     """Show what one customer's data may cost at this unit: the cap, what is reserved and what was spent."""
     from fedseg.audit.verify import verify_ledger
 
-    facts = verify_ledger(place / "ledger.db" if place.is_dir() else place)
+    facts = verify_ledger(ledger_file(place))
     if facts.role != "unit":
         raise SettingsError(
             f"{place} is not a unit's ledger",
@@ -33,24 +35,24 @@ def show_(
     show(format_, {"unit": facts.unit, **data}, lambda: _describe(facts, data))
 
 
+def ledger_file(place: Path) -> Path:
+    """The ledger itself, if `place` is a home."""
+    return place / "ledger.db" if place.is_dir() else place
+
+
 def account_facts(facts: "LedgerFacts") -> dict[str, Any]:
-    """Spent, reserved and cap of a unit's verified ledger; epsilons are rounded up."""
-    from fedseg.privacy.budget import epsilon_of, fraction_text, shown_epsilon
+    """Spent, reserved and cap of a unit's verified ledger; every epsilon is an upper bound."""
+    from fedseg.privacy.budget import epsilon_of, fraction_text, upper_float
 
     account = facts.account
+    noise = "simulated: not a differentially private release" if facts.simulated else "system"
     if account.caps is None:
-        return {
-            "rho_spent": 0.0,
-            "rho_reserved": 0.0,
-            "rho_cap": None,
-            "epsilon_at_cap": None,
-            "delta": None,
-            "plans": [],
-        }
+        nothing = {"rho_spent": 0.0, "rho_reserved": 0.0, "rho_cap": None, "epsilon_at_cap": None, "delta": None}
+        return {**nothing, "noise": noise, "plans": []}
     delta = account.caps.delta
 
-    def epsilon(rho: Any) -> float:
-        return float(shown_epsilon(epsilon_of(rho, delta), 6))
+    def epsilon(rho: "Fraction") -> float:
+        return upper_float(epsilon_of(rho, delta))
 
     return {
         "rho_spent": float(account.rho_spent),
@@ -61,8 +63,9 @@ def account_facts(facts: "LedgerFacts") -> dict[str, Any]:
         "rho_cap": float(account.caps.rho_cap),
         "rho_cap_exact": fraction_text(account.caps.rho_cap),
         "epsilon_at_cap": epsilon(account.caps.rho_cap),
+        "epsilon_guaranteed": epsilon(account.rho_guaranteed),
         "delta": float(delta),
-        "noise": "simulated: not a differentially private release" if facts.simulated else "system",
+        "noise": noise,
         "plans": [
             {
                 "plan_sha256": one.plan_sha256,
@@ -76,17 +79,23 @@ def account_facts(facts: "LedgerFacts") -> dict[str, Any]:
     }
 
 
+def shown(epsilon: float) -> str:
+    """An epsilon of `account_facts` for people: four digits, rounded up."""
+    from decimal import Decimal
+
+    from fedseg.privacy.budget import shown_epsilon
+
+    return shown_epsilon(Decimal(epsilon), 4)
+
+
 def _describe(facts: "LedgerFacts", data: dict[str, Any]) -> str:
     if data["rho_cap"] is None:
         return f"{facts.unit}: no policy is logged yet, so nothing may be spent"
-    rows = [["", "rho", "epsilon"]]
-    rows += [
-        [name, f"{data[f'rho_{key}']:.5g}", f"{data[f'epsilon_{end}']:.4g}"]
-        for name, key, end in (
-            ("spent so far", "spent", "spent"),
-            ("reserved by approved plans", "reserved", "reserved"),
-            ("cap of one customer", "cap", "at_cap"),
-        )
+    rows = [
+        ["", "rho", "epsilon"],
+        ["spent so far", f"{data['rho_spent']:.5g}", shown(data["epsilon_spent"])],
+        ["reserved by approved plans", f"{data['rho_reserved']:.5g}", shown(data["epsilon_reserved"])],
+        ["cap of one customer", f"{data['rho_cap']:.5g}", shown(data["epsilon_at_cap"])],
     ]
     plans = [
         ["plan", "purpose", "rho", "rounds answered"],
@@ -95,9 +104,9 @@ def _describe(facts: "LedgerFacts", data: dict[str, Any]) -> str:
             for one in data["plans"]
         ),
     ]
-    warning = "\nWARNING: the noise was simulated; nothing here is private" if facts.simulated else ""
-    guarantee = (
-        f"The guarantee is the cap: epsilon {data['epsilon_at_cap']:.4g} at delta {data['delta']:g}. "
-        "What is spent so far is a running estimate."
+    lowered = data["epsilon_guaranteed"] > data["epsilon_at_cap"]
+    guarantee = f"The guarantee is epsilon {shown(data['epsilon_guaranteed'])} at delta {data['delta']:g}: " + (
+        "what was spent before the cap was lowered." if lowered else "the cap. Spent so far is a running estimate."
     )
+    warning = "\nWARNING: the noise was simulated; nothing here is private" if facts.simulated else ""
     return f"{facts.unit}\n{table(rows, right=[1, 2])}\n{guarantee}{warning}\n\n{table(plans, right=[2])}"

@@ -5,12 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from fedseg.cli.budget import account_facts
+from fedseg.cli.budget import account_facts, ledger_file, shown
 from fedseg.cli.output import Format, FormatOption, show
 from fedseg.errors import SettingsError, VerificationError
 
 app = typer.Typer(help="Ledgers: tamper-evident logs of everything that left a unit.", no_args_is_help=True)
-PathArgument = Annotated[Path, typer.Argument(help="A ledger: live or exported.", exists=True, dir_okay=False)]
+PathArgument = Annotated[
+    Path, typer.Argument(help="A ledger, live or exported, or a home that holds one.", exists=True)
+]
 
 
 @app.command()
@@ -30,7 +32,7 @@ def verify(
             "--key is not a public key", why=str(error), fix="copy it from the plan: public_key of the unit"
         ) from error
     try:
-        facts = verify_ledger(path, expected)
+        facts = verify_ledger(ledger_file(path), expected)
     except VerificationError as error:
         error.data = {
             "verified": False,
@@ -63,7 +65,7 @@ def export(
     from fedseg.ledger.export import export_ledger
     from fedseg.simulation.prepare import storage_errors
 
-    facts = verify_ledger(path)
+    facts = verify_ledger(ledger_file(path))
     with storage_errors(out):
         out.write_bytes(export_ledger(facts.raw))
     show(
@@ -79,8 +81,8 @@ def _describe(data: dict[str, Any], fingerprint: str, *, given: bool) -> str:
     if data["rho_cap"] is not None:
         lines.append(
             f"spent      rho {data['rho_spent']:.5g} of {data['rho_cap']:.5g}; "
-            f"epsilon at the cap {data['epsilon_at_cap']:.4g} (delta {data['delta']:g})"
+            f"epsilon at the cap {shown(data['epsilon_at_cap'])} (delta {data['delta']:g})"
         )
-        if data["noise"] != "system":
-            lines.append("WARNING    the noise was simulated: not a differentially private release")
+    if data["noise"] != "system":
+        lines.append("WARNING    the noise was simulated: not a differentially private release")
     return "\n".join(lines)

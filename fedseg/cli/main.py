@@ -16,7 +16,8 @@ from fedseg.cli.settings import read_settings
 from fedseg.errors import FedsegError, SettingsError, every_error
 
 app = typer.Typer(
-    help="Common customer segments for partners who may not pool their customers.",
+    help="Common customer segments for partners who may not pool their customers. "
+    "Settings come from flags, then FEDSEG_* variables, then the settings file. --debug shows tracebacks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

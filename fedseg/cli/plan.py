@@ -77,6 +77,13 @@ def plan_facts(plan: "Plan") -> dict[str, Any]:
     }
 
 
+def shown_plan_epsilon(plan: "Plan") -> str:
+    """The plan's epsilon for people, rounded up."""
+    from fedseg.privacy.budget import shown_fraction
+
+    return shown_fraction(plan.budget.epsilon)
+
+
 def _describe(plan: "Plan", facts: dict[str, Any]) -> str:
     rows = [["round", "integers", "bytes", "sigma", "sensitivity", "rho", "epsilon after"]]
     for one in facts["steps"]:
@@ -110,7 +117,7 @@ def _describe(plan: "Plan", facts: dict[str, Any]) -> str:
             "",
             (
                 f"A customer in one unit loses at most epsilon {facts['epsilon_at_unit']}; in all "
-                f"{plan.max_units_per_customer} units at most {facts['epsilon']:g}, at delta {facts['delta']:g}."
+                f"{plan.max_units_per_customer} units together at most {shown_plan_epsilon(plan)}, at delta {facts['delta']:g}."
             ),
             (
                 f"Trust: {plan.trust.value}. "

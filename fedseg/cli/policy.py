@@ -36,17 +36,11 @@ def would_allow(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Would this plan be allowed here? Answers with the reason per rule."""
-    from fractions import Fraction
-
-    from fedseg.plan import parse_plan
+    from fedseg.plan import parse_plan, policy_outcomes
     from fedseg.policy.document import load_policy
-    from fedseg.policy.gate import check_policy
 
     found, asked = load_policy(policy.read_bytes()), parse_plan(plan.read_bytes())
-    columns, rho = [feature.name for feature in asked.features], sum(asked.step_rhos, Fraction(0))
-    rules = check_policy(
-        found, purpose=asked.purpose, columns=columns, trust=asked.trust.value, rho=rho, delta=asked.budget.delta
-    )
+    rules = policy_outcomes(asked, found)
     data = {
         "allowed": all(one.allowed for one in rules),
         "rules": [{"rule": one.rule, "allowed": one.allowed, "reason": one.reason} for one in rules],

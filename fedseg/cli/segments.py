@@ -35,6 +35,8 @@ def _describe(segmentation: "Segmentation", fingerprint: str) -> str:
         ),
         f"signed by {fingerprint}",
     ]
+    if segmentation.simulated:
+        blocks.append("WARNING: the noise was simulated: this is not a differentially private release")
     for one in segmentation.segments:
         if one.size_interval is None:
             blocks.append(f"\n{one.name}: too few customers to show")

@@ -13,6 +13,9 @@ import click
 
 from fedseg.errors import SettingsError
 
+NEVER_IN_A_FILE = {"yes"}
+"""Options that answer a question: a forgotten file must not approve anything."""
+
 
 def read_settings(path: Path, command: click.Command) -> dict[str, Any]:
     """Click's default map for `command` from the settings file at `path`.
@@ -33,7 +36,7 @@ def read_settings(path: Path, command: click.Command) -> dict[str, Any]:
 def _defaults(command: click.Command, values: Mapping[str, Any], inherited: Mapping[str, Any]) -> dict[str, Any]:
     """The values under the names of the command's parameters; `inherited` are those of the tables around it."""
     if not isinstance(command, click.Group):
-        names = _parameters(command)
+        names = {key: name for key, name in _parameters(command).items() if key not in NEVER_IN_A_FILE}
         _require_known(values, names)
         return {names[key]: value for key, value in {**inherited, **values}.items() if key in names}
     tables = {key: value for key, value in values.items() if isinstance(value, dict)}
@@ -54,7 +57,7 @@ def _below(command: click.Command) -> set[str]:
     """Names of all options of the command or of any command below it."""
     if isinstance(command, click.Group):
         return {name for inner in command.commands.values() for name in _below(inner)}
-    return set(_parameters(command))
+    return set(_parameters(command)) - NEVER_IN_A_FILE
 
 
 def _require_known(found: Iterable[str], known: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedseg.cli.output import Format, FormatOption, say, show, table
+from fedseg.cli.plan import shown_plan_epsilon
 from fedseg.cli.progress import progress_on_stderr
 from fedseg.errors import SettingsError
 
@@ -50,7 +51,7 @@ def simulate(
     ] = None,
     engine: Annotated[Engine, typer.Option(help="What carries the messages.")] = Engine.LOOPBACK,
     sweep: Annotated[list[str] | None, typer.Option(help="KEY=V1,V2,…: run once per value; repeat for a grid.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Run N times with other public seeds (and noise).")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Run N times, each with the next public seed.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -86,20 +87,19 @@ def _describe(result: "RunResult") -> str:
     """The outcome of one run in about a dozen lines."""
     segmentation = result.signed.segmentation
     shown = [one for one in segmentation.segments if not one.suppressed]
-    head = ["segment", "customers", "95 % noise", *(feature.label for feature in result.plan.features)]
-    rows = [head]
+    lines = []
     for one in shown:
         low, high = one.size_interval or (0, 0)
-        rows.append([one.name, f"{one.size:,}", f"{low:,}-{high:,}", *(f"{value.center:,.4g}" for value in one.values)])
+        lines.append(f"{one.name}: {one.size:,} customers ({low:,} to {high:,})")
+        lines.append("    " + ", ".join(f"{value.label} {value.center:,.4g}" for value in one.values))
     hidden = len(segmentation.segments) - len(shown)
     budget, units = result.plan.budget, len(result.plan.units)
-    lines = [table(rows, right=range(1, len(head)))]
     lines += [f"{hidden} more suppressed: fewer than {result.plan.min_segment_size} customers"] if hidden else []
     lines += [
         "",
         (
-            f"privacy   epsilon {float(budget.epsilon):g}, delta {float(budget.delta):g} "
-            f"for one customer over all {units} units; noise added at every unit"
+            f"privacy   epsilon {shown_plan_epsilon(result.plan)}, delta {float(budget.delta):g} "
+            f"per customer over all {units} units, noise at each"
         ),
     ]
     if result.simulated_noise:
@@ -109,7 +109,8 @@ def _describe(result: "RunResult") -> str:
         f"segments recomputed from signed releases: {'yes' if result.ledger_verified else 'NO'}"
     )
     if result.quality.cost_ratio is not None:
-        lines.append(f"quality   k-means cost {result.quality.cost_ratio:.3f} times the best non-private ({_banner()})")
+        lines.append(f"quality   k-means cost {result.quality.cost_ratio:.3f} times the best non-private")
+        lines.append(f"          ({_banner()})")
     lines += [f"report    {result.out / 'report.html'}", f"took      {result.seconds:.1f} s"]
     return "\n".join(lines)
 

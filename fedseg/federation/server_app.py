@@ -16,8 +16,15 @@ from fedseg.ledger.store import Ledger
 from fedseg.plan import Plan, parse_plan
 from fedseg.segments.segmentation import SignedSegmentation
 from fedseg.server.home import ServerHome
-from fedseg.server.publish import publish
-from fedseg.server.rounds import RunState, accept, close_round, persist_contribution, persist_round, replay_run
+from fedseg.server.rounds import (
+    RunState,
+    accept,
+    close_round,
+    finished,
+    persist_contribution,
+    persist_round,
+    replay_run,
+)
 
 log = logging.getLogger(__name__)
 
@@ -104,12 +111,11 @@ def _log_plan(ledger: Ledger, plan: Plan, document: bytes) -> None:
 
 def _publish(ledger: Ledger, home: ServerHome, run: RunState) -> SignedSegmentation:
     """Sign the segmentation and log it; publishing again gives the same bytes, for Ed25519 signatures do not vary."""
-    units = tuple(unit.name for unit in run.plan.units if unit.name in run.units)
-    signed = SignedSegmentation.sign(publish(run.plan, run.state, units), home.key)
+    signed = SignedSegmentation.sign(finished(run), home.key)
     name = f"segmentation:{run.plan.digest}"
     with ledger.transaction() as transaction:
         if transaction.payload(name) is None:
-            body: dict[str, Json] = {"plan_sha256": run.plan.digest, "units": list(units)}
+            body: dict[str, Json] = {"plan_sha256": run.plan.digest, "units": [*signed.segmentation.units]}
             transaction.append("publication", body, payload=(name, signed.to_json()))
     return signed
 

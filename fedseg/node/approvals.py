@@ -4,7 +4,8 @@ Afterwards nothing the server sees depends on a row any more, so this is the one
 because of its data: nobody consented, too few customers, text where numbers should be.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
 
@@ -20,10 +21,11 @@ from fedseg.errors import (
 )
 from fedseg.node.home import NodeHome
 from fedseg.node.source import SourceCheck, inspect_source, open_source
-from fedseg.plan import Plan, TrustModel, caps_of
+from fedseg.plan import Plan, TrustModel, caps_of, policy_outcomes
 from fedseg.policy.consent import fold
-from fedseg.policy.document import Policy
-from fedseg.policy.gate import Reason, RuleOutcome, check_policy, decide, tally
+from fedseg.policy.document import Policy, load_policy
+from fedseg.policy.gate import Reason, decide, tally
+from fedseg.policy.rules import RuleOutcome
 from fedseg.privacy.account import AccountState, PrivacyAccount
 
 
@@ -41,6 +43,8 @@ class Preflight:
     delta: Fraction
     source: SourceCheck
     """LOCAL."""
+    columns: Mapping[str, str]
+    """Column in the source by feature, where they differ. LOCAL."""
     reasons: dict[Reason, int]
     """Distinct customers per decision of the gate. LOCAL."""
 
@@ -59,70 +63,78 @@ def preflight(home: NodeHome, plan: Plan, *, now: datetime, expected_sha256: str
     """Check a plan against trust model, identity, policy, budget and data, in this order; reserves nothing.
 
     Raises:
-        PlanMismatchError: The plan is not the one whose hash was agreed.
+        PlanMismatchError: The plan is not the one whose hash was agreed, or the source settings were changed since.
         UnsupportedTrustError: Secure aggregation is not available in this version.
         TrustError: The plan names another key for this unit, or does not name the unit.
         PolicyError: A rule of the unit's policy says no.
         BudgetError: The plan does not fit.
         DataError, ConsentError, CohortTooSmallError: The unit's own data; said to the unit alone.
     """
-    _require_agreed(plan, expected_sha256)
-    _require_identity(home, plan)
-    policy = home.policy()
-    features = [feature.name for feature in plan.features]
-    rho = sum(plan.step_rhos, Fraction(0))
-    rules = tuple(
-        check_policy(
-            policy, purpose=plan.purpose, columns=features, trust=plan.trust.value, rho=rho, delta=plan.budget.delta
-        )
-    )
-    refused = [rule for rule in rules if not rule.allowed]
-    if refused:
-        raise _refusal(refused[0])
-    with home.ledger() as ledger:
-        state = PrivacyAccount(ledger).state()
-    if plan.digest not in state.reservations:
-        _with_policy(state, policy).require_room(plan.purpose, rho)
-    source = inspect_source(home, features)
-    with home.register() as register:
-        decisions = decide(fold(register.events(plan.purpose), now), policy, plan.purpose, now)
-    reasons = dict(tally(open_source(home, features), decisions))
-    found = Preflight(
-        plan.digest,
-        rules,
-        rho,
-        state.rho_reserved,
-        plan.digest in state.reservations,
-        policy.budget.rho_cap,
-        policy.budget.delta,
-        source,
-        reasons,
-    )
-    _require_cohort(found.admitted, policy.rule(plan.purpose).min_cohort)
-    return found
+    return _preflight(home, plan, load_policy(home.policy_document()), now=now, expected_sha256=expected_sha256)
 
 
 def approve(
     home: NodeHome, plan: Plan, document: bytes, *, now: datetime, expected_sha256: str | None = None
 ) -> Preflight:
-    """Run `preflight`, then log the policy in force and reserve the plan's whole price in the unit's ledger."""
-    found = preflight(home, plan, now=now, expected_sha256=expected_sha256)
-    policy = home.policy()
+    """Run `preflight`, then log the policy in force and reserve the plan's whole price in the unit's ledger.
+
+    The policy file is read once: what was checked is what is logged.
+    """
+    policy_document = home.policy_document()
+    policy = load_policy(policy_document)
+    found = _preflight(home, plan, policy, now=now, expected_sha256=expected_sha256)
     with home.ledger() as ledger:
         account = PrivacyAccount(ledger)
-        account.adopt_policy(caps_of(policy), policy_id=policy.id, document=home.policy_document())
+        account.adopt_policy(caps_of(policy), policy_id=policy.id, document=policy_document)
         account.approve(
             plan.digest,
             purpose=plan.purpose,
             step_rhos=plan.step_rhos,
             document=document,
+            source_sha256=home.source_sha256,
             approved_at=now.date().isoformat(),
         )
     return found
 
 
-def _with_policy(state: AccountState, policy: Policy) -> AccountState:
-    return AccountState(caps_of(policy), state.reservations, state.rho_spent, state.noise_sources)
+def _preflight(home: NodeHome, plan: Plan, policy: Policy, *, now: datetime, expected_sha256: str | None) -> Preflight:
+    _require_agreed(plan, expected_sha256)
+    _require_identity(home, plan)
+    rules = tuple(policy_outcomes(plan, policy))
+    refused = [rule for rule in rules if not rule.allowed]
+    if refused:
+        raise _refusal(refused[0])
+    state = _require_room(home, plan, policy)
+    features = [feature.name for feature in plan.features]
+    source = inspect_source(home, features)
+    with home.register() as register:
+        decisions = decide(fold(register.events(plan.purpose), now), policy, plan.purpose, now)
+    reasons = dict(tally(open_source(home, features), decisions))
+    _require_cohort(reasons[Reason.ALLOWED], policy.rule(plan.purpose).min_cohort)
+    return Preflight(
+        plan_sha256=plan.digest,
+        rules=rules,
+        rho=sum(plan.step_rhos, Fraction(0)),
+        rho_reserved_before=state.rho_reserved,
+        already_approved=plan.digest in state.reservations,
+        rho_cap=policy.budget.rho_cap,
+        delta=policy.budget.delta,
+        source=source,
+        columns=home.settings.source.columns,
+        reasons=reasons,
+    )
+
+
+def _require_room(home: NodeHome, plan: Plan, policy: Policy) -> AccountState:
+    """The account as it stands, if the plan fits under the caps of the policy at hand."""
+    with home.ledger() as ledger:
+        state = PrivacyAccount(ledger).state()
+    approved = plan.digest in state.reservations
+    if approved:
+        state.require_same_source(plan.digest, home.source_sha256)
+    price = Fraction(0) if approved else sum(plan.step_rhos, Fraction(0))
+    replace(state, caps=caps_of(policy)).require_room(plan.purpose, price)
+    return state
 
 
 def _require_agreed(plan: Plan, expected_sha256: str | None) -> None:

@@ -11,10 +11,11 @@ from fedseg.clustering.statistics import cell_sums
 from fedseg.errors import NotApprovedError, PlanMismatchError, PolicyError, RequestError
 from fedseg.node.home import NodeHome
 from fedseg.node.source import open_source
-from fedseg.plan import Plan, parse_plan
+from fedseg.plan import Plan, parse_plan, policy_outcomes
 from fedseg.policy.consent import fold
+from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.gate import ConsentedTable, admit, decide
-from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.account import AccountState, PrivacyAccount
 from fedseg.privacy.noise import Noise, NoiseSource
 from fedseg.privacy.release import Release, ReleaseTicket, recall, release
 
@@ -35,15 +36,16 @@ def contribute(
         account = PrivacyAccount(ledger)
         plan = approved_plan(account, plan_sha256)
         terms = _terms(plan, request)
-        ticket = _ticket(home, plan, terms, request_sha256)
+        policy = load_policy(home.policy_document())
+        ticket = _ticket(home, plan, terms, request_sha256, policy)
         known = recall(account, ticket.release_id)
         if known is not None:
             return known
+        _require_as_approved(home, account.state(), plan, policy)
         charge = terms.mechanism.charge(terms.lattice.l2_sensitivity_squared)
-        _require_logged_policy(home, account)
         account.state().require_step(plan_sha256, request.step, ticket.release_id, charge)
         noise = Noise.draw(terms.mechanism, terms.length, source)
-        consented, ticket = _pass_gate(home, plan, ticket, now)
+        consented, ticket = _pass_gate(home, plan, policy, ticket, now)
         statistic = cell_sums(encode(consented, plan.encoders), request, terms.lattice)
         return release(statistic, noise, account, ticket, home.key)
 
@@ -90,7 +92,7 @@ def _terms(plan: Plan, request: RoundRequest) -> StepTerms:
     return plan.terms[request.step]
 
 
-def _ticket(home: NodeHome, plan: Plan, terms: StepTerms, request_sha256: str) -> ReleaseTicket:
+def _ticket(home: NodeHome, plan: Plan, terms: StepTerms, request_sha256: str, policy: Policy) -> ReleaseTicket:
     unit = home.settings.unit
     index = plan.unit_index(unit)
     if index is None:
@@ -108,31 +110,39 @@ def _ticket(home: NodeHome, plan: Plan, terms: StepTerms, request_sha256: str) -
         cells=terms.cells,
         width=terms.width,
         lattice={"count_weight": terms.lattice.count_weight, "unit": terms.lattice.unit},
+        policy_sha256=policy.digest,
         gate_commitment="",
         software=f"fedseg {fedseg.__version__}",
     )
 
 
-def _require_logged_policy(home: NodeHome, account: PrivacyAccount) -> None:
-    """Refuse to run under a policy that is not the one in the ledger.
+def _require_as_approved(home: NodeHome, state: AccountState, plan: Plan, policy: Policy) -> None:
+    """Refuse to run on another policy or source than was approved and logged; depends on nobody's row.
 
     Raises:
-        PolicyError: If the policy file was changed since the last approval.
+        PolicyError: If the policy file is not the policy in the ledger, or no longer allows the plan.
+        PlanMismatchError: If file, identifier or columns in node.toml were changed.
     """
-    caps = account.state().caps
-    if caps is None or caps.policy_sha256 != home.policy().digest:
+    if state.caps is None or state.caps.policy_sha256 != policy.digest:
         raise PolicyError(
             "the policy file is not the policy in the ledger",
             why="it was changed after the plan was approved",
             fix="restore it, or approve the plan anew under the new policy",
         )
+    refused = [rule for rule in policy_outcomes(plan, policy) if not rule.allowed]
+    if refused:
+        raise PolicyError(
+            f"the policy in force says no: {refused[0].rule}",
+            why=refused[0].reason,
+            fix="change the policy, or ask for a new plan",
+        )
+    state.require_same_source(plan.digest, home.source_sha256)
 
 
 def _pass_gate(
-    home: NodeHome, plan: Plan, ticket: ReleaseTicket, now: datetime
+    home: NodeHome, plan: Plan, policy: Policy, ticket: ReleaseTicket, now: datetime
 ) -> tuple[ConsentedTable, ReleaseTicket]:
     """Consent as of now, at every round: the rows that may be counted, and a salted commitment to the decisions."""
-    policy = home.policy()
     with home.register() as register:
         decisions = decide(fold(register.events(plan.purpose), now), policy, plan.purpose, now)
         commitment = decisions.commitment(register.gate_salt(ticket.release_id), policy.digest)

@@ -17,10 +17,10 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedseg.errors import PolicyError, SettingsError
+from fedseg.ledger.canonical import canonical, sha256_hex
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.store import Ledger
 from fedseg.node.register import Register
-from fedseg.policy.document import Policy, load_policy
 from fedseg.privacy.account import PrivacyAccount
 
 LOCAL = "LOCAL"
@@ -135,9 +135,10 @@ class NodeHome:
                 fix="put a policy there; policies/minimal.yaml is a start",
             ) from error
 
-    def policy(self) -> Policy:
-        """The policy in force."""
-        return load_policy(self.policy_document())
+    @property
+    def source_sha256(self) -> str:
+        """Hash of the source settings: which file, identifier and columns are read."""
+        return sha256_hex(canonical(self.settings.source.model_dump()))
 
     def register(self) -> Register:
         """The unit's consent register."""

@@ -18,8 +18,9 @@ from typing import Final, Self
 import pyarrow as pa
 
 from fedseg.errors import DataError, StorageError
-from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, ConsentEvent, to_microseconds
+from fedseg.policy.consent import EVENT_SCHEMA, ConsentEvent, to_microseconds
 from fedseg.policy.gate import SALT_BYTES
+from fedseg.policy.purposes import Purpose
 
 APPLICATION_ID: Final = 0x46535247
 """Marks the file as a register: "FSRG"."""
@@ -115,12 +116,14 @@ class Register:
             return connection.total_changes - before
 
     def events(self, purpose: str) -> pa.Table:
-        """All events about a purpose, and the vetoes for every purpose: what `fold` needs, in its schema."""
+        """All events about a purpose, about every purpose, and of scopes this version does not know: what `fold` needs."""
+        # Left out are the other known purposes, not what this version cannot name: `fold` denies for such events.
+        others = [str(other) for other in Purpose if str(other) != purpose]
         with self._transaction(_READ) as connection:
             cursor = connection.execute(
                 "SELECT subject, purpose, kind, event_time, recorded_at, nullif(valid_until, ?), notice_version"
-                " FROM event WHERE purpose IN (?, ?)",
-                (_NO_END, str(purpose), EVERY_PURPOSE),
+                f" FROM event WHERE purpose NOT IN ({', '.join('?' * len(others))})",  # noqa: S608 (only question marks)
+                (_NO_END, *others),
             )
             return pa.Table.from_batches(_batches(cursor), EVENT_SCHEMA)
 

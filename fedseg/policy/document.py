@@ -73,6 +73,12 @@ VetoName = Literal[
     "objection", "restriction", "suppressed", "opt_out_sale", "opt_out_share", "minor", "minor_or_unknown_age"
 ]
 
+DELTA_MIN: Final = Fraction(1, 2**64)
+"""Smallest delta the accounting knows."""
+
+RHO_CAP_MAX: Final = 1024
+"""Largest cap: epsilon is then above a thousand, and nothing is protected."""
+
 _ALWAYS_VETO: Final = ("objection", "restriction", "suppressed")
 _AGE_VETOES: Final = ("minor", "minor_or_unknown_age")
 _VETOES: Final[Mapping[str, Veto]] = MappingProxyType(
@@ -159,8 +165,10 @@ class Budget(_Part):
 
     @model_validator(mode="after")
     def _delta_below_one(self) -> Self:
-        if self.delta >= 1:
-            raise ValueError("delta must be below 1")
+        if not DELTA_MIN <= self.delta < 1:
+            raise ValueError("delta must lie between 2^-64 and 1")
+        if self.rho_cap > RHO_CAP_MAX:
+            raise ValueError(f"rho_cap is at most {RHO_CAP_MAX}: more is no protection")
         return self
 
 

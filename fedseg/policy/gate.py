@@ -5,11 +5,10 @@ be encoded. Pure: no files, no clock, no randomness. What concerns single custom
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from enum import IntEnum
-from fractions import Fraction
 from types import MappingProxyType
 from typing import Final, NoReturn, final
 
@@ -22,6 +21,7 @@ from fedseg.policy.consent import ConsentState, PurposeState, Status, Veto, to_m
 from fedseg.policy.document import Policy, PurposeRule
 from fedseg.policy.lookup import ABSENT, SubjectIndex
 from fedseg.policy.purposes import Purpose
+from fedseg.policy.rules import refused_columns
 from fedseg.table import SUBJECT, SUBJECT_TYPE, Table, table_schema
 
 SALT_BYTES: Final = 32
@@ -180,18 +180,6 @@ class ConsentedTable:
         raise TypeError("a ConsentedTable is neither copied nor pickled: ask admit() again")
 
 
-@dataclass(frozen=True, slots=True)
-class RuleOutcome:
-    """What one rule of the policy says about a plan."""
-
-    rule: str
-    """Where the rule stands in the policy, as a path of keys."""
-    allowed: bool
-    """Whether the plan keeps it."""
-    reason: str
-    """What the plan asks and what the policy says."""
-
-
 def decide(state: ConsentState, policy: Policy, purpose: str, now: datetime) -> Decisions:
     """Decide on every customer of `state`: may they be counted for `purpose` at `now`?
 
@@ -224,7 +212,7 @@ def admit(table: Table, decisions: Decisions, policy: Policy, purpose: str) -> C
     rule = policy.rule(purpose)
     if (decisions.purpose, decisions.policy_digest) != (purpose, policy.digest):
         raise ValueError("these decisions were made for another purpose or under another policy")
-    refused = _refused_columns(rule, table.columns)
+    refused = refused_columns(rule, table.columns)
     if refused:
         raise PolicyError(
             f"the policy {policy.id} does not allow every column for {purpose}",
@@ -250,53 +238,6 @@ def tally(table: Table, decisions: Decisions) -> Mapping[Reason, int]:
     counts = np.bincount(decisions.codes[seen], minlength=max(Reason) + 1)
     counts[Reason.NO_RECORD] += len(unknown)
     return MappingProxyType({reason: int(counts[reason]) for reason in Reason})
-
-
-def check_policy(
-    policy: Policy, *, purpose: str, columns: Sequence[str], trust: str, rho: Fraction, delta: Fraction
-) -> list[RuleOutcome]:
-    """Would the policy allow a plan that asks for this? One outcome per rule; the plan is allowed if all are.
-
-    Depends on the policy and the plan alone, on nobody's data: minimum cohort and consent are checked against the
-    unit's own rows before approval.
-
-    Args:
-        policy: The unit's policy.
-        purpose: What the plan counts customers for.
-        columns: Every column the plan reads.
-        trust: The plan's trust model.
-        rho: What the whole plan costs a customer, in zCDP.
-        delta: The plan's delta.
-    """
-    models = policy.trust_models
-    outcomes = [*_check_purpose(policy, purpose, columns, rho)]
-    outcomes.append(RuleOutcome("trust_models", trust in models, f"plan {trust}, policy {', '.join(models)}"))
-    outcomes.append(_within("budget.rho_cap", rho, policy.budget.rho_cap))
-    outcomes.append(_within("budget.delta", delta, policy.budget.delta))
-    return outcomes
-
-
-def _check_purpose(policy: Policy, purpose: str, columns: Sequence[str], rho: Fraction) -> Iterator[RuleOutcome]:
-    named = purpose in policy.purposes
-    yield RuleOutcome("purposes", named, f"{purpose} is {'named' if named else 'not named, so denied'}")
-    where = f"purposes.{purpose}"
-    if not named:
-        yield RuleOutcome(f"{where}.columns.allow", allowed=False, reason="no column is allowed for this purpose")
-        yield RuleOutcome(f"{where}.rho_cap", allowed=False, reason="nothing may be spent on this purpose")
-        return
-    rule = policy.rule(purpose)
-    refused = _refused_columns(rule, columns)
-    reason = f"not allowed: {', '.join(refused)}" if refused else "every column is allowed"
-    yield RuleOutcome(f"{where}.columns.allow", not refused, reason)
-    yield _within(f"{where}.rho_cap", rho, policy.rho_cap(purpose))
-
-
-def _within(rule: str, asked: Fraction, cap: Fraction) -> RuleOutcome:
-    return RuleOutcome(rule, allowed=0 <= asked <= cap, reason=f"plan {asked}, policy at most {cap}")
-
-
-def _refused_columns(rule: PurposeRule, columns: Sequence[str]) -> list[str]:
-    return [column for column in columns if column not in rule.columns.allow]
 
 
 def _vetoed(standing: PurposeState, rule: PurposeRule) -> Iterator[tuple[Reason, NDArray[np.bool_]]]:

@@ -10,7 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from fedseg.errors import BudgetError, LedgerUnreadableError, NotApprovedError, PolicyError, StepAnsweredError
+from fedseg.errors import (
+    BudgetError,
+    LedgerUnreadableError,
+    NotApprovedError,
+    PlanMismatchError,
+    PolicyError,
+    StepAnsweredError,
+)
 from fedseg.ledger.canonical import Json
 from fedseg.ledger.entries import Entry
 from fedseg.ledger.journal import Journal
@@ -40,8 +47,12 @@ class Reservation:
     """Price of each step, reserved at approval."""
     policy_sha256: str
     """The policy in force at approval."""
+    source_sha256: str
+    """Hash of the unit's source settings at approval: which file, identifier and columns."""
     answered: Mapping[int, str] = field(default_factory=dict)
     """Release id by answered step."""
+    rho_spent: Fraction = Fraction(0)
+    """Sum of its charges so far."""
 
     @property
     def rho(self) -> Fraction:
@@ -67,30 +78,52 @@ class AccountState:
         """Price of all approved plans, spent or not."""
         return sum((one.rho for one in self.reservations.values()), Fraction(0))
 
+    def spent_for(self, purpose: str) -> Fraction:
+        """Sum of all charges of one purpose so far."""
+        return sum((one.rho_spent for one in self.reservations.values() if one.purpose == purpose), Fraction(0))
+
+    @property
+    def rho_guaranteed(self) -> Fraction:
+        """The most a customer loses: the cap in force, or what was spent before the cap was lowered below it."""
+        return self.rho_spent if self.caps is None else max(self.caps.rho_cap, self.rho_spent)
+
     def reserved_for(self, purpose: str) -> Fraction:
         """Price of all approved plans of one purpose."""
         return sum((one.rho for one in self.reservations.values() if one.purpose == purpose), Fraction(0))
 
     def require_room(self, purpose: str, rho: Fraction) -> None:
-        """Refuse a plan of price `rho` that does not fit: the cap over everything first, then the purpose's own.
+        """Refuse a plan of price `rho` that does not fit beside all that is reserved.
 
         Raises:
-            BudgetError: If either would be passed.
+            BudgetError: If the cap over everything, or the purpose's own, would be passed.
             PolicyError: If no policy is logged yet.
         """
+        self._require_under_caps(purpose, self.rho_reserved + rho, self.reserved_for(purpose) + rho)
+
+    def _require_under_caps(self, purpose: str, over_everything: Fraction, for_purpose: Fraction) -> None:
+        """The cap over everything is checked first, then the purpose's sub-limit."""
         if self.caps is None:
             raise PolicyError(
                 "this unit has no policy in its ledger",
                 why="nothing is allowed before a policy is logged",
-                fix="approve the plan with a policy",
+                fix="fedseg approve PLAN.toml --node HOME",
             )
-        if self.rho_reserved + rho > self.caps.rho_cap:
+        if over_everything > self.caps.rho_cap:
             raise _over_budget(
-                "over everything this unit releases", self.rho_reserved, rho, self.caps.rho_cap, self.caps.delta
+                "over everything this unit releases", over_everything, self.caps.rho_cap, self.caps.delta
             )
         limit = self.caps.purpose_rho_caps.get(purpose)
-        if limit is not None and self.reserved_for(purpose) + rho > limit:
-            raise _over_budget(f"for {purpose}", self.reserved_for(purpose), rho, limit, self.caps.delta)
+        if limit is not None and for_purpose > limit:
+            raise _over_budget(f"for {purpose}", for_purpose, limit, self.caps.delta)
+
+    def require_same_source(self, plan_sha256: str, source_sha256: str) -> None:
+        """Refuse to read another file, identifier or column than was approved.
+
+        Raises:
+            NotApprovedError: If the unit has not approved the plan.
+            PlanMismatchError: If the source settings were changed since.
+        """
+        _require_same_source(self.reservation(plan_sha256), source_sha256)
 
     def reservation(self, plan_sha256: str) -> Reservation:
         """The approved plan of this hash.
@@ -108,7 +141,11 @@ class AccountState:
         return found
 
     def require_step(self, plan_sha256: str, step: int, release_id: str, charge: Charge) -> None:
-        """Refuse a release whose step is not in the plan, is answered already, or costs more than was reserved."""
+        """Refuse a release whose step is not in the plan, is answered already, or costs more than was reserved.
+
+        The caps in force now count, not those at approval: a policy that was tightened since ends a plan it no longer
+        covers. What was answered before is not charged again and is not refused.
+        """
         reservation = self.reservation(plan_sha256)
         if not 0 <= step < len(reservation.step_rhos):
             raise NotApprovedError(
@@ -128,6 +165,9 @@ class AccountState:
                 why=f"rho {float(charge.rho):.3g} against {float(reservation.step_rhos[step]):.3g}",
                 fix="approve the plan anew",
             )
+        if step not in reservation.answered:
+            purpose = reservation.purpose
+            self._require_under_caps(purpose, self.rho_spent + charge.rho, self.spent_for(purpose) + charge.rho)
 
 
 class PrivacyAccount:
@@ -158,7 +198,14 @@ class PrivacyAccount:
             )
 
     def approve(
-        self, plan_sha256: str, *, purpose: str, step_rhos: Sequence[Fraction], document: bytes, approved_at: str
+        self,
+        plan_sha256: str,
+        *,
+        purpose: str,
+        step_rhos: Sequence[Fraction],
+        document: bytes,
+        approved_at: str,
+        source_sha256: str,
     ) -> None:
         """Reserve the whole price of a plan; a plan already approved is left as it is.
 
@@ -167,7 +214,9 @@ class PrivacyAccount:
         """
         with self.journal.transaction() as transaction:
             state = replay(transaction.entries())
-            if plan_sha256 in state.reservations:
+            earlier = state.reservations.get(plan_sha256)
+            if earlier is not None:
+                _require_same_source(earlier, source_sha256)
                 return
             rho = sum(step_rhos, Fraction(0))
             state.require_room(purpose, rho)
@@ -179,6 +228,7 @@ class PrivacyAccount:
                 "step_rhos": [fraction_text(one) for one in step_rhos],
                 "rho_reserved_after": fraction_text(state.rho_reserved + rho),
                 "policy_sha256": state.caps.policy_sha256,
+                "source_sha256": source_sha256,
                 "approved_at": approved_at,
             }
             transaction.append("approval", body, payload=(f"plan:{plan_sha256}", document))
@@ -257,6 +307,7 @@ def _apply_approval(state: AccountState, body: Mapping[str, Json]) -> AccountSta
         purpose=_text(body["purpose"]),
         step_rhos=tuple(parse_fraction(_text(rho)) for rho in rhos),
         policy_sha256=_text(body["policy_sha256"]),
+        source_sha256=_text(body["source_sha256"]),
     )
     if plan in state.reservations:
         raise ValueError("a plan is approved twice")
@@ -270,13 +321,27 @@ def _apply_release(state: AccountState, body: Mapping[str, Json]) -> AccountStat
     reservation = state.reservations[plan]
     if step in reservation.answered:
         raise ValueError("a step is answered twice")
-    answered = replace(reservation, answered={**reservation.answered, step: _text(body["release_id"])})
+    rho = parse_fraction(_text(charge["rho"]))
+    answered = replace(
+        reservation,
+        answered={**reservation.answered, step: _text(body["release_id"])},
+        rho_spent=reservation.rho_spent + rho,
+    )
     return replace(
         state,
         reservations={**state.reservations, plan: answered},
-        rho_spent=state.rho_spent + parse_fraction(_text(charge["rho"])),
+        rho_spent=state.rho_spent + rho,
         noise_sources=state.noise_sources | {_text(body["noise_source"])},
     )
+
+
+def _require_same_source(reservation: Reservation, source_sha256: str) -> None:
+    if reservation.source_sha256 != source_sha256:
+        raise PlanMismatchError(
+            "the unit's source settings are not those the plan was approved with",
+            why="file, identifier or columns in node.toml were changed since",
+            fix="restore [source] in node.toml, or ask for a new plan",
+        )
 
 
 def _text(value: Json) -> str:
@@ -285,11 +350,10 @@ def _text(value: Json) -> str:
     return value
 
 
-def _over_budget(scope: str, reserved: Fraction, rho: Fraction, cap: Fraction, delta: Fraction) -> BudgetError:
-    after = shown_epsilon(epsilon_of(reserved + rho, delta))
-    limit = shown_epsilon(epsilon_of(cap, delta))
+def _over_budget(scope: str, wanted: Fraction, cap: Fraction, delta: Fraction) -> BudgetError:
+    after, limit = shown_epsilon(epsilon_of(wanted, delta)), shown_epsilon(epsilon_of(cap, delta))
     return BudgetError(
-        f"the plan does not fit into the privacy budget {scope}",
+        f"this does not fit into the privacy budget {scope}",
         why=f"it would bring epsilon to {after}, the limit is {limit}",
         fix="lower epsilon in the plan, or have the officer change the policy: fedseg budget show HOME",
     )

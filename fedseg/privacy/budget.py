@@ -191,6 +191,17 @@ def shown_epsilon(value: Decimal, digits: int = 3) -> str:
     return format(rounded, "f") if rounded else "0"
 
 
+def shown_fraction(value: Fraction, digits: int = 3) -> str:
+    """An exact epsilon for people, to `digits` significant digits, rounded up."""
+    return shown_epsilon(_to_decimal(value, ROUND_CEILING), digits)
+
+
+def upper_float(value: Decimal) -> float:
+    """The smallest float that is at least `value`: for JSON, where a bound must stay a bound."""
+    nearest = float(value)
+    return nearest if Decimal(nearest) >= value else math.nextafter(nearest, math.inf)
+
+
 def fraction_text(value: Fraction) -> str:
     """The one text of a fraction of at least 0 in ledgers and plans: numerator, slash, denominator, in lowest terms.
 

@@ -24,8 +24,10 @@ NEIGHBOURING_RELATION = "add-or-remove-one-customer"
 
 SIGNATURE_CONTEXT = b"fedseg/release/v1\n"
 MAGIC = b"fedseg-release-1"
-HEADER = struct.Struct(">16s32s32s32sIIII")
-"""Magic, release id, plan hash, request hash, unit's place in the plan, step, cells, width."""
+HEADER = struct.Struct(">16s32s32s32sIIIII")
+"""Magic, release id, plan hash, request hash, unit's place in the plan, step, cells, width, noise source."""
+NOISE_SOURCES = ("system", "simulated")
+"""Names of the noise sources, in the order of their numbers in a header."""
 SIGNATURE_BYTES = 64
 
 
@@ -93,6 +95,8 @@ class ReleaseTicket:
     width: int
     lattice: Mapping[str, int]
     """Count weight and unit of the lattice, for the log."""
+    policy_sha256: str
+    """The policy the gate decided under."""
     gate_commitment: str
     """Salted commitment to the consent decisions behind this release."""
     software: str
@@ -148,7 +152,7 @@ def release(
         if stored is None:
             # This is the door: the one place that may look.
             exact = statistic._values  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            stored = _signed(ticket, exact + noise.take(), key)
+            stored = _signed(ticket, exact + noise.take(), noise.source_label, key)
             body: dict[str, Json] = {
                 "release_id": ticket.release_id,
                 "plan_sha256": ticket.plan_sha256,
@@ -170,6 +174,7 @@ def release(
                 "rho_spent_after": fraction_text(state.rho_spent + charge.rho),
                 "neighbouring_relation": NEIGHBOURING_RELATION,
                 "noise_source": noise.source_label,
+                "policy_sha256": ticket.policy_sha256,
                 "gate_commitment": ticket.gate_commitment,
                 "software": ticket.software,
             }
@@ -177,7 +182,7 @@ def release(
     return Release(ticket.release_id, stored, _TOKEN)
 
 
-def _signed(ticket: ReleaseTicket, values: NDArray[np.int64], key: SigningKey) -> bytes:
+def _signed(ticket: ReleaseTicket, values: NDArray[np.int64], source_label: str, key: SigningKey) -> bytes:
     """Header, values as little-endian int64, Ed25519 signature over both."""
     header = HEADER.pack(
         MAGIC,
@@ -188,6 +193,7 @@ def _signed(ticket: ReleaseTicket, values: NDArray[np.int64], key: SigningKey) -
         ticket.step,
         ticket.cells,
         ticket.width,
+        NOISE_SOURCES.index(source_label),
     )
     body = header + values.astype("<i8").tobytes()
     return body + key.sign(SIGNATURE_CONTEXT + hashlib.sha256(body).digest())

@@ -17,7 +17,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedseg import __version__
-from fedseg.audit.verify import LedgerFacts, check_against_units, recompute_segmentation, verify_ledger
+from fedseg.audit.facts import LedgerFacts
+from fedseg.audit.verify import check_against_units, recompute_segmentation, verify_ledger
 from fedseg.errors import DataError, SettingsError, StorageError, VerificationError
 from fedseg.ledger.keys import PublicKey
 from fedseg.plan import Plan, parse_plan

@@ -60,7 +60,14 @@ class Segmentation(_Part):
     rounds: int
     units: tuple[str, ...]
     """Units whose releases are in it."""
+    noise: str
+    """"system", or "simulated" if any unit's noise was: then this is not a differentially private release."""
     segments: tuple[Segment, ...]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any noise in it was simulated: then nothing here is private."""
+        return self.noise != "system"
 
     def canonical(self) -> bytes:
         """RFC 8785 form: what is signed."""

@@ -11,7 +11,7 @@ from fedseg.clustering.lattice import StepTerms
 from fedseg.errors import ContributionError
 from fedseg.ledger.keys import PublicKey
 from fedseg.plan import Plan
-from fedseg.privacy.release import HEADER, MAGIC, SIGNATURE_BYTES, SIGNATURE_CONTEXT, release_id
+from fedseg.privacy.release import HEADER, MAGIC, NOISE_SOURCES, SIGNATURE_BYTES, SIGNATURE_CONTEXT, release_id
 
 PLAUSIBLE_VALUE = 2**52
 """Larger magnitudes come from no honest unit of fewer than 2**31 customers; refusing them keeps sums within 64 bits."""
@@ -26,6 +26,8 @@ class Contribution:
     step: int
     release_id: str
     request_sha256: str
+    noise_source: str
+    """Where the unit drew its noise from, as the unit signed it."""
     payload: bytes
     """The signed bytes as received; what the server logs."""
     values: NDArray[np.int64]
@@ -40,13 +42,13 @@ def parse_contribution(payload: bytes, plan: Plan) -> Contribution:
             or signature. The unit is then absent this round; there is no best effort.
     """
     try:
-        magic, found_id, plan_digest, request, index, step, cells, width = HEADER.unpack_from(payload)
+        magic, found_id, plan_digest, request, index, step, cells, width, source = HEADER.unpack_from(payload)
     except struct.error as error:
         raise _refused("it is too short") from error
     if magic != MAGIC or plan_digest.hex() != plan.digest:
         raise _refused("it is not a release of this plan")
-    if index >= len(plan.units) or step >= plan.rounds:
-        raise _refused("it names a unit or a step that is not in the plan")
+    if index >= len(plan.units) or step >= plan.rounds or source >= len(NOISE_SOURCES):
+        raise _refused("it names a unit, a step or a noise source that there is not")
     unit = plan.units[index]
     values = _checked_values(payload, plan.terms[step], (cells, width))
     body, signature = payload[:-SIGNATURE_BYTES], payload[-SIGNATURE_BYTES:]
@@ -54,7 +56,9 @@ def parse_contribution(payload: bytes, plan: Plan) -> Contribution:
         raise _refused("it is not signed by the unit it names")
     if found_id.hex() != release_id(plan.digest, unit.name, step, request.hex()):
         raise _refused("its release id does not follow from plan, unit, step and request")
-    return Contribution(plan.digest, unit.name, step, found_id.hex(), request.hex(), payload, values)
+    return Contribution(
+        plan.digest, unit.name, step, found_id.hex(), request.hex(), NOISE_SOURCES[source], payload, values
+    )
 
 
 def payload_bytes(terms: StepTerms) -> int:

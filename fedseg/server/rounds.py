@@ -13,8 +13,11 @@ from fedseg.ledger.canonical import Json
 from fedseg.ledger.entries import Entry
 from fedseg.ledger.journal import Journal
 from fedseg.plan import Plan
+from fedseg.privacy.noise import SystemNoise
+from fedseg.segments.segmentation import Segmentation
 from fedseg.server.aggregate import aggregate
 from fedseg.server.contribution import Contribution, parse_contribution
+from fedseg.server.publish import publish
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class RunState:
     """Contributions to the open round, by unit."""
     units: frozenset[str] = frozenset()
     """Every unit whose release is in a closed round."""
+    simulated: bool = False
+    """Whether any noise in a closed round was simulated."""
 
     @property
     def request(self) -> RoundRequest | None:
@@ -78,7 +83,8 @@ def close_round(run: RunState) -> RunState:
         )
     ordered = [run.received[unit.name] for unit in run.plan.units if unit.name in run.received]
     after = step(run.state, aggregate(ordered, run.plan.terms[run.state.step]))
-    return RunState(run.plan, after, {}, run.units | frozenset(run.received))
+    simulated = run.simulated or any(one.noise_source != SystemNoise.label for one in ordered)
+    return RunState(run.plan, after, {}, run.units | frozenset(run.received), simulated)
 
 
 def persist_contribution(journal: Journal, contribution: Contribution) -> None:
@@ -129,7 +135,7 @@ def replay_run(plan: Plan, entries: Iterable[Entry], payloads: Mapping[str, byte
                 contribution = parse_contribution(payloads[f"contribution:{entry.body['release_id']}"], plan)
                 run = accept(run, contribution)
             elif entry.kind == "round":
-                run = _close_as_logged(run, entry)
+                run = close_as_logged(run, entry)
         except (KeyError, ContributionError, RoundError) as error:
             raise LedgerUnreadableError(
                 f"entry {entry.seq} of the server's ledger does not fit the plan",
@@ -139,9 +145,27 @@ def replay_run(plan: Plan, entries: Iterable[Entry], payloads: Mapping[str, byte
     return run
 
 
-def _close_as_logged(run: RunState, entry: Entry) -> RunState:
+def close_as_logged(run: RunState, entry: Entry) -> RunState:
+    """Close the open round with the units that a round entry names.
+
+    Raises:
+        KeyError: If the entry is of another step, or names a unit that has not contributed.
+        RoundError: If it names fewer than the quorum.
+    """
     units = entry.body["units"]
     if not isinstance(units, list) or entry.body["step"] != run.state.step:
         raise KeyError("units")
     taken = {str(unit): run.received[str(unit)] for unit in units}
     return close_round(replace(run, received=taken))
+
+
+def finished(run: RunState) -> Segmentation:
+    """The segmentation that a run with all rounds closed determines.
+
+    Raises:
+        ValueError: If a round is still open.
+    """
+    if run.request is not None:
+        raise ValueError(f"step {run.state.step} is still open")
+    units = tuple(unit.name for unit in run.plan.units if unit.name in run.units)
+    return publish(run.plan, run.state, units, simulated=run.simulated)

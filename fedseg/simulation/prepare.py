@@ -55,11 +55,7 @@ def prepare(loaded: LoadedScenario, layout: Layout, *, now: datetime) -> None:
     """
     with storage_errors(layout.out):
         if layout.out.exists() and any(layout.out.iterdir()):
-            raise SettingsError(
-                f"{layout.out} is not empty",
-                why="a run never overwrites another one's ledgers",
-                fix="name another --out, or use --resume",
-            )
+            raise _not_empty(layout)
         layout.out.mkdir(parents=True, exist_ok=True)
         policy = _policy(loaded)
         units = split_units(loaded, all_customers(loaded))
@@ -69,7 +65,10 @@ def prepare(loaded: LoadedScenario, layout: Layout, *, now: datetime) -> None:
         ServerHome.create(layout.server)
         document = tomli_w.dumps(_plan(loaded, homes)).encode()
         parse_plan(document)
-        layout.plan.write_bytes(document)
+        # The plan comes last and at once, so where there is one, everything before it is complete.
+        draft = layout.plan.with_name("plan.toml.part")
+        draft.write_bytes(document)
+        draft.replace(layout.plan)
 
 
 @contextlib.contextmanager
@@ -83,6 +82,17 @@ def storage_errors(place: Path) -> Generator[None]:
             why=error.strerror or "the disk refused",
             fix="free space, or name another --out",
         ) from error
+
+
+def _not_empty(layout: Layout) -> SettingsError:
+    prepared = layout.plan.exists()
+    return SettingsError(
+        f"{layout.out} is not empty",
+        why="a run never overwrites another one's ledgers"
+        if prepared
+        else "it holds no plan.toml, so no run to resume",
+        fix="name another --out, or use --resume" if prepared else "name another --out, or remove the directory",
+    )
 
 
 def _make_home(

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fedseg.audit.verify import LedgerFacts, check_against_units, recompute_segmentation, verify_ledger
-from fedseg.errors import PlanMismatchError
+from fedseg.audit.facts import LedgerFacts
+from fedseg.audit.verify import check_against_units, recompute_segmentation, verify_ledger
+from fedseg.errors import PlanMismatchError, RoundError
 from fedseg.federation.client_app import make_client_app
 from fedseg.federation.loopback import LoopbackGrid
 from fedseg.federation.server_app import run_plan
@@ -30,6 +32,9 @@ from fedseg.simulation.scenario import LoadedScenario, load_scenario
 Progress = Callable[[str, int, int], None]
 """Takes the stage, what is done, and how much there is."""
 
+ROOM_BYTES = 256 * 1024
+"""More than any commit needs beyond its payload."""
+
 
 def _silent(_stage: str, _done: int, _total: int) -> None:
     """No progress is shown."""
@@ -45,12 +50,21 @@ class RunResult:
     quality: Quality
     seconds: float
     ledger_verified: bool
+    cost_ratio_at_most: float | None
+    """What the scenario expects; None if it expects nothing."""
     units: tuple[LedgerFacts, ...]
 
     @property
     def simulated_noise(self) -> bool:
         """Whether the noise was simulated: then nothing here is private."""
         return any(facts.simulated for facts in self.units)
+
+    @property
+    def expected_met(self) -> bool | None:
+        """Whether the run shows what its scenario expects; None if it expects nothing."""
+        if self.cost_ratio_at_most is None:
+            return None
+        return self.quality.cost_ratio is not None and self.quality.cost_ratio <= self.cost_ratio_at_most
 
     def data(self) -> dict[str, Any]:
         """The result under the keys that scripts rely on."""
@@ -67,6 +81,7 @@ class RunResult:
             "cost_ratio": self.quality.cost_ratio,
             "cost_ratio_note": BANNER,
             "ari": self.quality.ari,
+            "expected_met": self.expected_met,
             "segments": [
                 {
                     "name": one.name,
@@ -106,7 +121,17 @@ def simulate(loaded: LoadedScenario, out: Path, *, resume: bool = False, progres
     progress("verifying every ledger and recomputing the segments", total - 1, total)
     units, verified = _verify(layout, plan, signed)
     quality = measure(plan, signed.segmentation, all_customers(loaded))
-    result = RunResult(out, plan, signed, quality, time.monotonic() - started, verified, units)
+    at_most = loaded.scenario.expected.cost_ratio_at_most
+    result = RunResult(
+        out=out,
+        plan=plan,
+        signed=signed,
+        quality=quality,
+        seconds=time.monotonic() - started,
+        ledger_verified=verified,
+        cost_ratio_at_most=None if at_most is None else float(at_most),
+        units=units,
+    )
     with storage_errors(out):
         (out / "segmentation.json").write_bytes(signed.to_json())
         (out / "metrics.json").write_text(json.dumps(metrics(result), indent=2) + "\n", encoding="utf-8")
@@ -136,6 +161,7 @@ def metrics(result: RunResult) -> dict[str, Any]:
         "note": BANNER,
         "cost_ratio": result.quality.cost_ratio,
         "ari": result.quality.ari,
+        "expected_met": result.expected_met,
         "seconds": round(result.seconds, 3),
         "bytes": sent,
         "rounds": result.plan.rounds,
@@ -160,7 +186,24 @@ def _run(
 ) -> SignedSegmentation:
     configs = {number + 1: {"home": str(home.path)} for number, home in enumerate(homes)}
     grid = LoopbackGrid(make_client_app(noise_source(loaded)), configs)
-    return run_plan(grid, ServerHome.open(layout.server), document, on_round=on_round)
+    try:
+        return run_plan(grid, ServerHome.open(layout.server), document, on_round=on_round)
+    except RoundError:
+        # Units do not tell the server why they do not answer. Here their disks are ours, so a full one can be named.
+        for home in homes:
+            _require_room(home.path)
+        raise
+
+
+def _require_room(place: Path) -> None:
+    """Refuse a disk without room for a commit.
+
+    Raises:
+        StorageError: If it is full or read-only.
+    """
+    with storage_errors(place), tempfile.TemporaryFile(dir=place) as probe:
+        probe.write(bytes(ROOM_BYTES))
+        probe.flush()
 
 
 def _verify(layout: Layout, plan: Plan, signed: SignedSegmentation) -> tuple[tuple[LedgerFacts, ...], bool]:

@@ -19,8 +19,9 @@ from fedseg.errors import PolicyError
 from fedseg.policy import gate
 from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, ConsentEvent, events_table, fold
 from fedseg.policy.document import Policy, load_policy
-from fedseg.policy.gate import ConsentedTable, Decisions, Reason, RuleOutcome, admit, check_policy, decide, tally
+from fedseg.policy.gate import ConsentedTable, Decisions, Reason, admit, decide, tally
 from fedseg.policy.purposes import Purpose
+from fedseg.policy.rules import RuleOutcome, check_policy
 from fedseg.table import SUBJECT_TYPE, Table, table_of, table_schema
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -452,7 +453,7 @@ def test_a_plan_within_every_rule_is_allowed_with_one_line_per_rule() -> None:
     outcomes = check_policy(POLICY, **ASKED)
     assert [outcome.rule for outcome in outcomes] == RULES
     assert all(outcome.allowed for outcome in outcomes)
-    assert outcomes[2] == RuleOutcome(RULES[2], allowed=True, reason="plan 1/20, policy at most 1/20")
+    assert outcomes[2] == RuleOutcome(RULES[2], allowed=True, reason="plan 0.05, policy at most 0.05")
 
 
 def test_what_costs_nothing_is_within_every_cap() -> None:

@@ -1,0 +1,148 @@
+"""The shape of every entry an auditor accepts: exact fields, exact formats. What has another shape does not verify."""
+
+from datetime import date
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from fedseg.errors import VerificationError
+from fedseg.ledger.entries import Entry
+from fedseg.privacy.budget import parse_fraction
+
+
+def _fraction(text: str) -> str:
+    parse_fraction(text)
+    return text
+
+
+def _day(text: str) -> str:
+    if date.fromisoformat(text).isoformat() != text:
+        raise ValueError("not a day written as YYYY-MM-DD")
+    return text
+
+
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FractionText = Annotated[str, AfterValidator(_fraction)]
+Day = Annotated[str, AfterValidator(_day)]
+Count = Annotated[int, Field(ge=0)]
+UnitName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Body = TypeVar("Body", bound=_Body)
+
+
+class Payload(_Body):
+    """Reference to the bytes that belong to an entry."""
+
+    id: str
+    sha256: Hash
+
+
+class PolicyBody(_Body):
+    """A policy in force from here on."""
+
+    policy_id: str
+    policy_sha256: Hash
+    rho_cap: FractionText
+    delta: FractionText
+    purpose_rho_caps: dict[str, FractionText]
+    payload: Payload
+
+
+class ApprovalBody(_Body):
+    """A plan approved, its whole price reserved."""
+
+    plan_sha256: Hash
+    purpose: str
+    step_rhos: list[FractionText]
+    rho_reserved_after: FractionText
+    policy_sha256: Hash
+    source_sha256: Hash
+    approved_at: Day
+    payload: Payload
+
+
+class Charge(_Body):
+    """What a release cost."""
+
+    rho: FractionText
+    delta: FractionText
+    formula: str
+
+
+class ReleaseBody(_Body):
+    """One release: what, for whom, by which mechanism, at what price."""
+
+    release_id: Hash
+    plan_sha256: Hash
+    unit: UnitName
+    step: Count
+    request_sha256: Hash
+    cells: Count
+    width: Count
+    lattice: dict[str, int]
+    charge: Charge
+    mechanism: dict[str, int]
+    rho_spent_after: FractionText
+    neighbouring_relation: Literal["add-or-remove-one-customer"]
+    noise_source: Literal["system", "simulated"]
+    policy_sha256: Hash
+    gate_commitment: Hash
+    software: Annotated[str, Field(pattern=r"^fedseg [0-9A-Za-z.+-]{1,40}$")]
+    payload: Payload
+
+
+class PlanBody(_Body):
+    """A plan the server runs."""
+
+    plan_sha256: Hash
+    payload: Payload
+
+
+class ContributionBody(_Body):
+    """A unit's reply, as the server received it."""
+
+    plan_sha256: Hash
+    unit: UnitName
+    step: Count
+    release_id: Hash
+    request_sha256: Hash
+    payload: Payload
+
+
+class RoundBody(_Body):
+    """A round closed with these units."""
+
+    plan_sha256: Hash
+    step: Count
+    units: list[UnitName]
+
+
+class PublicationBody(_Body):
+    """A segmentation published."""
+
+    plan_sha256: Hash
+    units: list[UnitName]
+    payload: Payload
+
+
+def read_body(entry: Entry, kind: type[Body]) -> Body:
+    """The entry's body in its type.
+
+    Raises:
+        VerificationError: If a field is missing, unknown, or of another format.
+    """
+    try:
+        return kind.model_validate(dict(entry.body))
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise failed(f"entry {entry.seq} ({entry.kind}) has another shape than its kind: {place}") from error
+
+
+def failed(what: str) -> VerificationError:
+    """The one error of this package: what does not check out."""
+    return VerificationError("verification failed", why=what, fix="keep the file as evidence, and ask its owner")

@@ -1,0 +1,79 @@
+"""Recomputing a server's ledger: every round and publication follows from the contributions before it."""
+
+from fedseg.audit.entries import ContributionBody, PlanBody, PublicationBody, RoundBody, failed, read_body
+from fedseg.errors import FedsegError, VerificationError
+from fedseg.ledger.entries import Entry
+from fedseg.ledger.reading import RawLedger
+from fedseg.plan import Plan, parse_plan
+from fedseg.segments.segmentation import SignedSegmentation, parse_signed
+from fedseg.server.contribution import parse_contribution
+from fedseg.server.rounds import RunState, accept, close_as_logged, finished, start_run
+
+
+class ServerReplay:
+    """A server's ledger, replayed and checked entry by entry."""
+
+    def __init__(self, raw: RawLedger) -> None:
+        self.raw = raw
+        self.runs: dict[str, RunState] = {}
+        """Where each plan stands, by hash."""
+        self.published: dict[str, SignedSegmentation] = {}
+
+    def run(self) -> None:
+        """Check every entry in order.
+
+        Raises:
+            VerificationError: At the first entry that does not follow.
+        """
+        checks = {
+            "plan": self._check_plan,
+            "contribution": self._check_contribution,
+            "round": self._check_round,
+            "publication": self._check_publication,
+        }
+        for entry in self.raw.entries[1:]:
+            if entry.kind not in checks:
+                raise failed(f"entry {entry.seq} is of a kind no server writes")
+            try:
+                checks[entry.kind](entry)
+            except VerificationError:
+                raise
+            except (FedsegError, KeyError, ValueError, TypeError) as error:
+                raise failed(f"entry {entry.seq} ({entry.kind}) does not check out: {error}") from error
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any counted noise was simulated."""
+        return any(run.simulated for run in self.runs.values())
+
+    def _check_plan(self, entry: Entry) -> None:
+        body = read_body(entry, PlanBody)
+        plan: Plan = parse_plan(self.raw.payloads[body.payload.id])
+        if plan.digest != body.plan_sha256 or body.payload.id != f"plan:{plan.digest}" or plan.digest in self.runs:
+            raise failed(f"plan {entry.seq} is not the plan it says, or is there twice")
+        self.runs[plan.digest] = start_run(plan)
+
+    def _check_contribution(self, entry: Entry) -> None:
+        body = read_body(entry, ContributionBody)
+        run = self.runs[body.plan_sha256]
+        found = parse_contribution(self.raw.payloads[body.payload.id], run.plan)
+        stated = (body.unit, body.step, body.release_id, body.request_sha256, body.payload.id)
+        wanted = (found.unit, found.step, found.release_id, found.request_sha256, f"contribution:{found.release_id}")
+        if stated != wanted:
+            raise failed(f"contribution {entry.seq} does not say what its bytes say")
+        self.runs[body.plan_sha256] = accept(run, found)
+
+    def _check_round(self, entry: Entry) -> None:
+        body = read_body(entry, RoundBody)
+        self.runs[body.plan_sha256] = close_as_logged(self.runs[body.plan_sha256], entry)
+
+    def _check_publication(self, entry: Entry) -> None:
+        body = read_body(entry, PublicationBody)
+        signed = parse_signed(self.raw.payloads[body.payload.id])
+        if signed.public_key != self.raw.public_key:
+            raise failed("the segmentation is signed with another key than the server's ledger")
+        if body.payload.id != f"segmentation:{body.plan_sha256}" or tuple(body.units) != signed.segmentation.units:
+            raise failed(f"publication {entry.seq} does not say what its segmentation says")
+        if finished(self.runs[body.plan_sha256]) != signed.segmentation:
+            raise failed("the published segments are not those that the logged contributions give")
+        self.published[body.plan_sha256] = signed
