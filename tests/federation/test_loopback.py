@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -90,7 +90,9 @@ def test_what_arrives_went_through_flowers_codec(grid: LoopbackGrid) -> None:
     sent = question(4)
     (name,) = grid.push_messages([sent])
     (reply,) = grid.pull_messages([name])
-    sent.content[wire.RECORD][wire.FIELD] = b"changed afterwards"  # type: ignore[index] # Flower's union of records
+    record = sent.content[wire.RECORD]
+    assert isinstance(record, ConfigRecord)
+    record[wire.FIELD] = b"changed afterwards"
     assert wire.unpack_reply(reply) == b"four:hello"
 
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -249,7 +249,7 @@ RELEASE: dict[str, Json] = {
     "noise_source": "system",
 }
 
-NOT_UNDERSTOOD: dict[str, tuple[str, Mapping[str, Json]]] = {
+NOT_UNDERSTOOD: dict[str, tuple[str, Mapping[str, Any]]] = {
     "an unknown kind": ("transfer", {}),
     "a policy without a cap": ("policy", {name: POLICY[name] for name in POLICY if name != "rho_cap"}),
     "a cap as a number": ("policy", POLICY | {"rho_cap": 1}),
