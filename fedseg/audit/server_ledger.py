@@ -5,6 +5,7 @@ from fedseg.errors import FedsegError, VerificationError
 from fedseg.ledger.entries import Entry
 from fedseg.ledger.reading import RawLedger
 from fedseg.plan import Plan, parse_plan
+from fedseg.privacy.noise import SystemNoise
 from fedseg.segments.segmentation import SignedSegmentation, parse_signed
 from fedseg.server.contribution import parse_contribution
 from fedseg.server.rounds import RunState, accept, close_as_logged, finished, start_run
@@ -44,7 +45,7 @@ class ServerReplay:
     @property
     def simulated(self) -> bool:
         """Whether any counted noise was simulated."""
-        return any(run.simulated for run in self.runs.values())
+        return any(run.noise != SystemNoise.label for run in self.runs.values())
 
     def _check_plan(self, entry: Entry) -> None:
         body = read_body(entry, PlanBody)

@@ -1,7 +1,8 @@
 """Recompute every claim of a ledger from its signed bytes: charges, totals, caps, outputs, the segmentation itself.
 
 Pure but for reading files. An auditor needs the file and the key it should be signed with, and trusts nobody else. What
-no ledger can show, that noise was really drawn and that the gate really ran, is in docs/explanation/known-limitations.md.
+no ledger can show, that noise was really drawn and that the gate really ran, stands among the known
+limitations.
 """
 
 from collections.abc import Iterable

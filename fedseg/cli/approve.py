@@ -1,5 +1,6 @@
 """`fedseg approve`: a unit looks at a plan, checks it against its own data, and reserves its price."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedseg.cli.output import Format, FormatOption, say, show, table
+from fedseg.errors import SettingsError
 
 if TYPE_CHECKING:
     from fedseg.node.approvals import Preflight
@@ -28,10 +30,17 @@ def approve(
     from fedseg.node.home import NodeHome
     from fedseg.plan import parse_plan
 
+    ask = not dry_run and not yes
+    if ask and not sys.stdin.isatty():
+        raise SettingsError(
+            "nobody is here to approve the plan",
+            why="standard input is no terminal, so the question cannot be asked",
+            fix=f"look with --dry-run first, then: fedseg approve {plan} --node {node} --yes",
+        )
     home, document, now = NodeHome.open(node), plan.read_bytes(), datetime.now(UTC)
     parsed = parse_plan(document)
     found = preflight(home, parsed, now=now, expected_sha256=agreed)
-    if not dry_run and not yes:
+    if ask:
         say(_describe(found))
         typer.confirm("Approve, and reserve this budget?", abort=True, err=True)
     if not dry_run:
@@ -74,8 +83,8 @@ def _describe(found: "Preflight") -> str:
     )
     local = facts["LOCAL"]
     reasons = [
-        ["LOCAL: customers by decision", ""],
-        *([name.replace("_", " "), f"{count:,}"] for name, count in local["reasons"].items()),
+        ["LOCAL:", "customers by decision", ""],
+        *(["LOCAL:", name.replace("_", " "), f"{count:,}"] for name, count in local["reasons"].items()),
     ]
     missing = ", ".join(f"{name} {count:,}" for name, count in local["missing"].items() if count) or "none"
     return "\n".join(
@@ -89,7 +98,7 @@ def _describe(found: "Preflight") -> str:
                 f"{facts['epsilon_at_cap']} at the cap (delta {float(found.delta):g})"
             ),
             "",
-            table(reasons, right=[1]),
+            table(reasons, right=[2]),
             (
                 f"LOCAL: {local['rows']:,} rows, {local['duplicates']:,} duplicates, "
                 f"{local['without_key']:,} without a key; missing values: {missing}"

@@ -67,7 +67,12 @@ def export(
 
     facts = verify_ledger(ledger_file(path))
     with storage_errors(out):
-        out.write_bytes(export_ledger(facts.raw))
+        try:
+            out.write_bytes(export_ledger(facts.raw))
+        except OSError:
+            if out.is_file():  # a piece of a ledger is of no use to anyone
+                out.unlink()
+            raise
     show(
         format_, {"out": str(out), "size": facts.size, "root": facts.root.hex()}, lambda: f"{out}: {facts.size} entries"
     )

@@ -11,9 +11,9 @@ import typer
 
 import fedseg
 from fedseg.cli import approve, budget, ledger, plan, policy, report, segments, simulate
-from fedseg.cli.output import Format, FormatOption, show, show_error
-from fedseg.cli.settings import read_settings
-from fedseg.errors import FedsegError, SettingsError, every_error
+from fedseg.cli.output import FORMAT, Format, FormatOption, show, show_error
+from fedseg.cli.settings import default_format, read_settings
+from fedseg.errors import FedsegError, SettingsError, StorageError, every_error
 
 app = typer.Typer(
     help="Common customer segments for partners who may not pool their customers. "
@@ -75,39 +75,43 @@ def run() -> None:
 
 def run_command(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command line and return its exit code."""
-    format_ = _asked_format(arguments)
+    answers = {FORMAT: _asked_format(arguments)}
     try:
-        code = app(arguments, prog_name="fedseg", standalone_mode=False)
-    except FedsegError as error:
-        failed = error
-    except click.UsageError as error:
-        failed = _usage_error(error)
-    except click.Abort:
-        failed = SettingsError(
-            "stopped", why="the question was not answered with yes", fix="run it again, or answer beforehand with --yes"
-        )
-    except BrokenPipeError:  # the reader of our output has gone: nothing is wrong
-        sys.stdout = None
-        return 0
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+        code = app(arguments, prog_name="fedseg", standalone_mode=False, obj=answers)
     except Exception as error:  # noqa: BLE001 (the outermost edge: a defect still ends in three lines and exit code 1)
-        failed = FedsegError(
-            "fedseg failed unexpectedly",
-            why=type(error).__name__,
-            fix="run it again with --debug and report what it prints",
-        )
         if debug:
             traceback.print_exc()
-        show_error(format_, failed)
-        return failed.exit_code
+        failed = _as_fedseg_error(error)
     else:
         return code if isinstance(code, int) else 0
-    if debug:
-        traceback.print_exception(failed)
-    show_error(format_, failed, failed.data)
+    try:
+        show_error(answers[FORMAT], failed, failed.data)
+    except StorageError:  # there is nowhere left to say it; the exit code still does
+        return failed.exit_code
     return failed.exit_code
+
+
+def _as_fedseg_error(error: Exception) -> FedsegError:
+    """What went wrong, in the three parts that people get to see."""
+    if isinstance(error, FedsegError):
+        return error
+    if isinstance(error, click.UsageError):
+        return _usage_error(error)
+    if isinstance(error, click.Abort):
+        return SettingsError(
+            "stopped", why="the question was not answered with yes", fix="run it again, or answer beforehand with --yes"
+        )
+    if isinstance(error, OSError):
+        return StorageError(
+            "a file cannot be read or written",
+            why=f"{error.filename or 'it'}: {error.strerror or type(error).__name__}",
+            fix="check the path, its permissions and the free space",
+        )
+    return FedsegError(
+        "fedseg failed unexpectedly",
+        why=type(error).__name__,
+        fix="run it again with --debug and report what it prints",
+    )
 
 
 def _usage_error(error: click.UsageError) -> SettingsError:
@@ -118,11 +122,14 @@ def _usage_error(error: click.UsageError) -> SettingsError:
 
 
 def _asked_format(arguments: list[str]) -> Format:
-    """The format an error is printed in, also when the command line itself is what is wrong."""
+    """The format an error is printed in when the command line itself is wrong: the option's, else the environment's."""
+    asked = os.environ.get("FEDSEG_FORMAT")
     for before, argument in zip(["", *arguments], arguments, strict=False):
-        if argument == "--format=json" or (before == "--format" and argument == "json"):
-            return Format.JSON
-    return Format.JSON if os.environ.get("FEDSEG_FORMAT") == "json" else Format.TEXT
+        if before == "--format":
+            asked = argument
+        elif argument.startswith("--format="):
+            asked = argument.removeprefix("--format=")
+    return Format.JSON if asked == Format.JSON else Format.TEXT
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 import enum
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from fedseg.errors import FedsegError
+from fedseg.errors import FedsegError, StorageError
 
 SCHEMA_VERSION = 1
 
@@ -20,26 +21,65 @@ class Format(enum.StrEnum):
     JSON = "json"
 
 
+def _remember(context: typer.Context, value: Format) -> Format:
+    """Leave the format for `run_command`, which prints errors: only here the settings file has had its say."""
+    if isinstance(context.obj, dict):
+        context.obj[FORMAT] = value
+    return value
+
+
+FORMAT = "format"
+"""Where `_remember` leaves the format in the context's object."""
+
 FormatOption = Annotated[
-    Format, typer.Option("--format", envvar="FEDSEG_FORMAT", help="Print the result as text or as one JSON envelope.")
+    Format,
+    typer.Option(
+        "--format",
+        envvar="FEDSEG_FORMAT",
+        help="Print the result as text or as one JSON envelope.",
+        callback=_remember,
+        is_eager=True,
+    ),
 ]
 
 
 def show(format_: Format, data: Mapping[str, Any], text: Callable[[], str]) -> None:
     """Print a result: `data` inside the envelope, or what `text` makes of it."""
-    if format_ is Format.JSON:
-        print(_envelope("ok", 0, data, None))
-    else:
-        print(text())
+    print_result(_envelope("ok", 0, data, None) if format_ is Format.JSON else text())
 
 
 def show_error(format_: Format, error: FedsegError, data: Mapping[str, Any] | None = None) -> None:
     """Print an error: as the envelope on stdout, or as what, why and fix on stderr."""
     if format_ is Format.JSON:
         facts = {"code": error.code, "what": error.what, "why": error.why, "fix": error.fix}
-        print(_envelope("error", error.exit_code, data or {}, facts))
-    else:
-        print(f"{error.code}: {error.what}\nwhy: {error.why}\nfix: {error.fix}", file=sys.stderr)
+        print_result(_envelope("error", error.exit_code, data or {}, facts))
+        return
+    for name, value in ((error.code, error.what), ("why", error.why), ("fix", error.fix)):
+        print(f"{name}: {' '.join(value.split())}", file=sys.stderr)  # a line each, whatever a library put into it
+
+
+def print_result(text: str) -> None:
+    """Print on stdout, at once. That the reader has gone, as in `fedseg ... | head -1`, is no error.
+
+    Raises:
+        StorageError: If it cannot be written where stdout goes.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _give_up_stdout()
+    except OSError as error:
+        _give_up_stdout()
+        raise StorageError(
+            "the result cannot be printed",
+            why=error.strerror or "the disk refused",
+            fix="free space, or send the output elsewhere",
+        ) from error
+
+
+def _give_up_stdout() -> None:
+    """Send what is still in the buffer nowhere, or Python would try it once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str) -> None:

@@ -117,7 +117,8 @@ def _describe(plan: "Plan", facts: dict[str, Any]) -> str:
             "",
             (
                 f"A customer in one unit loses at most epsilon {facts['epsilon_at_unit']}; in all "
-                f"{plan.max_units_per_customer} units together at most {shown_plan_epsilon(plan)}, at delta {facts['delta']:g}."
+                f"{plan.max_units_per_customer} units together at most {shown_plan_epsilon(plan)}, "
+                f"at delta {facts['delta']:g}."
             ),
             (
                 f"Trust: {plan.trust.value}. "

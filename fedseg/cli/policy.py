@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fedseg.cli.output import Format, FormatOption, show, table
+from fedseg.cli.output import Format, FormatOption, print_result, show, table
 from fedseg.errors import PolicyError
 
 app = typer.Typer(help="Policies: who may be counted, for what, at what price.", no_args_is_help=True)
@@ -57,6 +57,6 @@ def would_allow(
         )
         error.data = data
         if format_ is Format.TEXT:
-            print(text)
+            print_result(text)
         raise error
     show(format_, data, lambda: f"{text}\n\nallowed")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedseg.cli.output import Format, FormatOption, show, table
+from fedseg.errors import SettingsError
 
 if TYPE_CHECKING:
     from fedseg.segments.segmentation import Segmentation
@@ -22,6 +23,12 @@ def show_(
     from fedseg.segments.segmentation import parse_signed
 
     path = place / "segmentation.json" if place.is_dir() else place
+    if not path.exists():
+        raise SettingsError(
+            f"{place} holds no published segments",
+            why="there is no segmentation.json in it: no run has ended there",
+            fix="name the directory of a finished run, or go on with: fedseg simulate SCENARIO.toml --out DIR --resume",
+        )
     signed = parse_signed(path.read_bytes())
     data = signed.segmentation.model_dump(mode="json") | {"server_public_key": signed.public_key.to_text()}
     show(format_, data, lambda: _describe(signed.segmentation, signed.public_key.fingerprint()))

@@ -5,6 +5,7 @@ It holds the 16-byte pseudonymous subject, never a customer's raw identifier. De
 disk or a file system keeps of overwritten and deleted files is out of reach. Nothing here ever leaves the unit.
 """
 
+import json
 import os
 import secrets
 import sqlite3
@@ -116,14 +117,14 @@ class Register:
             return connection.total_changes - before
 
     def events(self, purpose: str) -> pa.Table:
-        """All events about a purpose, about every purpose, and of scopes this version does not know: what `fold` needs."""
+        """All events about a purpose, about every purpose, and of unknown scopes: what `fold` needs, in its schema."""
         # Left out are the other known purposes, not what this version cannot name: `fold` denies for such events.
         others = [str(other) for other in Purpose if str(other) != purpose]
         with self._transaction(_READ) as connection:
             cursor = connection.execute(
                 "SELECT subject, purpose, kind, event_time, recorded_at, nullif(valid_until, ?), notice_version"
-                f" FROM event WHERE purpose NOT IN ({', '.join('?' * len(others))})",  # noqa: S608 (only question marks)
-                (_NO_END, *others),
+                " FROM event WHERE purpose NOT IN (SELECT value FROM json_each(?))",
+                (_NO_END, json.dumps(others)),
             )
             return pa.Table.from_batches(_batches(cursor), EVENT_SCHEMA)
 

@@ -16,7 +16,7 @@ INTERVAL = NormalDist().inv_cdf(0.975)
 """Half width of a 95 % interval in standard deviations of the noise."""
 
 
-def publish(plan: Plan, state: State, units: tuple[str, ...], *, simulated: bool) -> Segmentation:
+def publish(plan: Plan, state: State, units: tuple[str, ...], *, noise: str) -> Segmentation:
     """The segmentation that plan and final state determine; largest segment first, suppressed ones last."""
     shown = state.counts >= max(plan.min_segment_size, 1)
     order = np.lexsort((np.arange(plan.k), -state.counts, ~shown))
@@ -41,7 +41,7 @@ def publish(plan: Plan, state: State, units: tuple[str, ...], *, simulated: bool
         rho=fraction_text(sum(plan.step_rhos, Fraction(0)) * plan.max_units_per_customer),
         rounds=plan.rounds,
         units=units,
-        noise="simulated" if simulated else "system",
+        noise=noise,
         segments=tuple(segments),
     )
 

@@ -30,8 +30,8 @@ class RunState:
     """Contributions to the open round, by unit."""
     units: frozenset[str] = frozenset()
     """Every unit whose release is in a closed round."""
-    simulated: bool = False
-    """Whether any noise in a closed round was simulated."""
+    noise: str = SystemNoise.label
+    """Where the noise of the closed rounds came from: "system", or the other source if any unit named one."""
 
     @property
     def request(self) -> RoundRequest | None:
@@ -83,8 +83,9 @@ def close_round(run: RunState) -> RunState:
         )
     ordered = [run.received[unit.name] for unit in run.plan.units if unit.name in run.received]
     after = step(run.state, aggregate(ordered, run.plan.terms[run.state.step]))
-    simulated = run.simulated or any(one.noise_source != SystemNoise.label for one in ordered)
-    return RunState(run.plan, after, {}, run.units | frozenset(run.received), simulated)
+    others = {run.noise, *(one.noise_source for one in ordered)} - {SystemNoise.label}
+    noise = min(others, default=SystemNoise.label)
+    return RunState(run.plan, after, {}, run.units | frozenset(run.received), noise)
 
 
 def persist_contribution(journal: Journal, contribution: Contribution) -> None:
@@ -168,4 +169,4 @@ def finished(run: RunState) -> Segmentation:
     if run.request is not None:
         raise ValueError(f"step {run.state.step} is still open")
     units = tuple(unit.name for unit in run.plan.units if unit.name in run.units)
-    return publish(run.plan, run.state, units, simulated=run.simulated)
+    return publish(run.plan, run.state, units, noise=run.noise)

@@ -168,7 +168,7 @@ REFUSALS = {
     "blank in a fraction": ('"1/10"', '"1/ 10"', "key budget.rho_cap: must be a positive fraction"),
     "decimal for a fraction": ('"1/10"', '"0.1"', "key budget.rho_cap: must be a positive fraction"),
     "huge fraction": ('"1/10"', f'"1/{"9" * 19}"', "key budget.rho_cap: must be a positive fraction"),
-    "delta of one": ('"1/1000000"', '"1/1"', "line 14, key budget: delta must be below 1"),
+    "delta of one": ('"1/1000000"', '"1/1"', "line 14, key budget: delta must lie between"),
     "unknown purpose": ("fedseg:SegmentStatistics:", "fedseg:Everything:", "line 6, key purposes.fedseg:Everything: "),
     "unknown veto": ("suppressed, minor]", "suppressed, minor, supressed]", "veto.4: Input should be 'objection'"),
     "repeated veto": ("suppressed, minor]", "suppressed, minor, minor]", "veto: names something twice"),
