@@ -12,7 +12,7 @@ import typer
 import fedseg
 from fedseg.cli import approve, budget, ledger, plan, policy, report, segments, simulate
 from fedseg.cli.output import FORMAT, Format, FormatOption, show, show_error
-from fedseg.cli.settings import default_format, read_settings
+from fedseg.cli.settings import read_settings
 from fedseg.errors import FedsegError, SettingsError, StorageError, every_error
 
 app = typer.Typer(

@@ -33,15 +33,6 @@ def read_settings(path: Path, command: click.Command) -> dict[str, Any]:
         raise _refused(path, f"{error.args[0]!r} is no option or command of fedseg here") from error
 
 
-def default_format(path: Path) -> str | None:
-    """The output format a settings file asks for, for errors that come before any command runs; None if it says none."""
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8")).get("format")
-    except (OSError, ValueError):  # it will be refused, with its own error, where it is read in earnest
-        return None
-    return found if isinstance(found, str) else None
-
-
 def _defaults(command: click.Command, values: Mapping[str, Any], inherited: Mapping[str, Any]) -> dict[str, Any]:
     """The values under the names of the command's parameters; `inherited` are those of the tables around it."""
     if not isinstance(command, click.Group):
