@@ -145,6 +145,23 @@ def test_the_nearest_reference_point_is_nearest_and_ties_go_to_the_lower_index(
         assert label == distances.index(min(distances))
 
 
+@pytest.mark.parametrize("dimensions", DIMENSIONS)
+def test_a_reference_point_a_single_step_nearer_wins(dimensions: int) -> None:
+    coins = np.random.default_rng(dimensions)
+    half = FEATURE_MAX // 2
+    rows = coins.integers(-half, half, (50, dimensions), np.int32, endpoint=True)
+    for row in rows:
+        away = coins.integers(1, half, dimensions, np.int32, endpoint=True)
+        centers = np.stack([row + away, row - away, row + away, row - away])  # all equally far
+        assert nearest_center(row[None], centers)[0] == 0
+        place = coins.integers(dimensions)
+        centers[2, place] -= 1
+        centers[3, place] += 1
+        assert nearest_center(row[None], centers)[0] == 2
+        centers[3, place] += away[place] > 1
+        assert nearest_center(row[None], centers)[0] == 2 + (away[place] > 1)
+
+
 def test_products_stay_exact_at_the_most_features_there_may_be() -> None:
     corner = np.full((1, DIMENSIONS_MAX), FEATURE_MAX, np.int32)
     nearly = corner.copy()
