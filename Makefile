@@ -93,7 +93,7 @@ test-docs: $(VENV)/.installed-test
 	$(call within,$(BUDGET_DOCS)) $(PYTEST) -m docs
 
 soak: $(VENV)/.installed-test
-	FEDSEG_SOAK=1 $(PYTEST) -m soak
+	$(BIN)/python -m benchmarks.soak
 
 # A mutant that survives is a missing promise. An aid for now and then, so its tool is installed here and not with the rest.
 mutants: $(VENV)/.installed-test
