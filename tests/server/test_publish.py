@@ -33,7 +33,7 @@ def sizes(found: Segmentation) -> list[int | None]:
 
 
 def test_the_largest_segment_comes_first_and_the_small_ones_are_hidden(plan: Plan) -> None:
-    found = publish(plan, state_of(plan, [4.9, 80.4, 500.0]), ("north",), simulated=True)
+    found = publish(plan, state_of(plan, [4.9, 80.4, 500.0]), ("north",), noise="system")
     assert sizes(found) == [500, 80, None]
     hidden = found.segments[-1]
     assert hidden.suppressed
@@ -42,20 +42,20 @@ def test_the_largest_segment_comes_first_and_the_small_ones_are_hidden(plan: Pla
 
 
 def test_sizes_come_with_the_interval_of_their_noise(plan: Plan) -> None:
-    first = publish(plan, state_of(plan, [500.0, 6.0, 0.0]), (), simulated=True).segments[0]
+    first = publish(plan, state_of(plan, [500.0, 6.0, 0.0]), (), noise="system").segments[0]
     half = INTERVAL * 10
     assert first.size_interval == (round(500 - half), round(500 + half))
 
 
 def test_a_center_that_nothing_is_known_of_may_be_anywhere_in_the_bounds(plan: Plan) -> None:
-    found = publish(plan, state_of(plan, [0.0, 500.0, 0.0]), (), simulated=True)
+    found = publish(plan, state_of(plan, [0.0, 500.0, 0.0]), (), noise="system")
     assert [(value.low, value.high) for value in found.segments[0].values] == [(0, 100), (0, 100)]
 
 
 def test_segments_of_equal_size_keep_their_order(plan: Plan) -> None:
     state = state_of(plan, [50.0, 50.0, 50.0])
     centers = [tuple(np.rint(center).astype(int).tolist()) for center in state.centers]
-    assert [segment.encoded_center for segment in publish(plan, state, (), simulated=True).segments] == centers
+    assert [segment.encoded_center for segment in publish(plan, state, (), noise="system").segments] == centers
 
 
 @given(
@@ -65,9 +65,9 @@ def test_segments_of_equal_size_keep_their_order(plan: Plan) -> None:
 )
 def test_any_state_can_be_published(plan: Plan, counts: list[float], sd: float, position: float) -> None:
     state = replace(state_of(plan, counts, sd=sd), centers=np.full((3, 2), position))
-    found = publish(plan, state, ("north", "south"), simulated=True)
+    found = publish(plan, state, ("north", "south"), noise="system")
     assert len(found.segments) == plan.k
-    assert found.canonical() == publish(plan, state, ("north", "south"), simulated=True).canonical()
+    assert found.canonical() == publish(plan, state, ("north", "south"), noise="system").canonical()
     for segment in found.segments:
         assert segment.suppressed == (segment.size is None)
         for value in segment.values:
@@ -75,7 +75,7 @@ def test_any_state_can_be_published(plan: Plan, counts: list[float], sd: float, 
 
 
 def test_the_loss_it_states_is_over_all_units_a_customer_may_be_in(plan: Plan) -> None:
-    found = publish(plan, state_of(plan, [9.0, 9.0, 9.0]), (), simulated=True)
+    found = publish(plan, state_of(plan, [9.0, 9.0, 9.0]), (), noise="system")
     numerator, denominator = found.rho.split("/")
     assert int(numerator) / int(denominator) == pytest.approx(float(plan.rho), rel=1e-4)
     assert int(numerator) / int(denominator) <= float(plan.rho)

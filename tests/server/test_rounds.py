@@ -382,20 +382,20 @@ def test_a_run_is_published_when_all_rounds_are_closed_and_says_whose_noise_is_i
     with pytest.raises(ValueError, match="still open"):
         finished(run)
     ended = run_to_the_end(plan, answers, server_journal())
-    assert ended.simulated
+    assert ended.noise == "simulated"
     assert finished(ended).simulated
     assert finished(ended).units == ("north", "south", "west")
-    assert not finished(replace(ended, simulated=False)).simulated
+    assert not finished(replace(ended, noise="system")).simulated
 
 
 def test_one_unit_with_simulated_noise_is_enough_to_make_a_run_simulated(
     federation: SmallFederation, answers: Replies
 ) -> None:
     run = start_run(federation.plan)
-    assert not run.simulated
+    assert run.noise == "system"
     honest = [parse_contribution(lying(federation, one, source=0), federation.plan) for one in answers(run)]
     for contribution in honest:
         run = accept(run, contribution)
-    assert not close_round(run).simulated
+    assert close_round(run).noise == "system"
     mixed = replace(run, received={**run.received, "west": answers(run)[2]})
-    assert close_round(mixed).simulated
+    assert close_round(mixed).noise == "simulated"
