@@ -2,7 +2,7 @@
 
 Two ways to read, on purpose. `inspect_source` is strict and runs before a plan is approved, for the unit's own eyes.
 `open_source` runs during rounds and never stops over a row: what is not a number is missing, and only causes that
-depend on no row (no file, no column) are errors.
+depend on no row (no file, no column, a column of a type that cannot serve) are errors.
 """
 
 import csv
@@ -11,7 +11,7 @@ import hmac
 import io
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,7 +74,8 @@ def open_source(home: NodeHome, features: Sequence[str]) -> Table:
     """The unit's customers with these feature columns.
 
     Raises:
-        MissingColumnError, DataError: If file or column is missing: causes that depend on no row.
+        MissingColumnError, DataError: If file or column is missing, or a column's type cannot serve: causes that depend
+            on no row.
     """
     columns = tuple(features)
     reader = _Reader(home, columns)
@@ -88,7 +89,7 @@ def inspect_source(home: NodeHome, features: Sequence[str]) -> SourceCheck:
     Raises:
         MissingColumnError: If a column is missing.
         NotNumericError: If a feature's column holds text; the text is not repeated.
-        DataError: If the file cannot be read.
+        DataError: If the file cannot be read, or a column's type cannot serve.
     """
     reader = _Reader(home, tuple(features))
     reader.require_columns()
@@ -119,19 +120,30 @@ class _Reader:
         self.secret = home.subject_secret
 
     def require_columns(self) -> None:
-        present = set(self._column_names())
+        """Each column is there once, and of a type of which every cell can be read; says so without reading a row."""
+        schema = self._schema()
         for wanted in (self.subject, *self.columns.values()):
-            if wanted not in present:
+            found = schema.names.count(wanted)
+            if not found:
                 raise MissingColumnError(
                     f"the data source has no column {wanted!r}",
                     why="the plan's features and the subject column must all be there",
                     fix=f"add the column, or map it under [source.columns] in node.toml ({self.path.name})",
                 )
+            if found > 1:
+                raise DataError(
+                    f"the data source has {found} columns {wanted!r}",
+                    why="nobody can say which of them is meant",
+                    fix=f"give each column its own name ({self.path.name})",
+                )
+        _require_type(schema, self.subject, _names_customers, "names no customers", "text, bytes or whole numbers")
+        for column in self.columns.values():
+            _require_type(schema, column, _holds_numbers, "holds no numbers", "numbers")
 
     def require_numbers(self) -> None:
         for raw in self._raw():
             for feature, column in self.columns.items():
-                if _holds_text(raw.column(column)):
+                if _holds_text(_plain(raw.column(column))):
                     raise NotNumericError(
                         f"column {column!r} holds text",
                         why=f"feature {feature!r} is a number, and some cells are not",
@@ -141,20 +153,22 @@ class _Reader:
     def batches(self) -> Iterator[pa.RecordBatch]:
         schema = table_schema(self.features)
         for raw in self._raw():
-            identifiers = _identifier_bytes(raw.column(self.subject)).to_pylist()
+            identifiers = _identifier_bytes(_plain(raw.column(self.subject))).to_pylist()
             keys = [subject_key(one, self.secret) if one else None for one in identifiers]
             arrays = [
                 pa.array(keys, SUBJECT_TYPE),
-                *(_numbers(raw.column(self.columns[name])) for name in self.features),
+                *(_numbers(_plain(raw.column(self.columns[name]))) for name in self.features),
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def _column_names(self) -> list[str]:
+    def _schema(self) -> pa.Schema:
+        """Names and types of the file's columns. Every column of a CSV file is bytes."""
         try:
             if self.format == "parquet":
-                return list(pq.read_schema(self.path).names)
+                return pq.read_schema(self.path)
             with _WellFormedLines(self.path) as lines:
-                return next(csv.reader([lines.header.decode("utf-8")]), [])
+                names = next(csv.reader([lines.header.decode("utf-8")]), [])
+            return pa.schema([(name, pa.binary()) for name in names])
         except (OSError, ValueError) as error:  # Arrow's own errors are ValueErrors
             raise self._unreadable(error) from error
 
@@ -252,33 +266,66 @@ def _fields(line: bytes) -> int | None:
     return 1 + (QUOTED.sub(b"", line) if b'"' in line else line).count(b",")
 
 
-def _identifier_bytes(values: pa.Array) -> pa.Array:
-    """Identifiers as bytes: text as it stands, numbers in decimal."""
-    # Bytes of any width stay bytes: as text all must be UTF-8, and one that is not would stop the whole reply.
-    is_bytes = pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)
-    if is_bytes or pa.types.is_fixed_size_binary(values.type):
-        return values.cast(pa.binary())
-    return values.cast(pa.string()).cast(pa.binary())
+def _require_type(
+    schema: pa.Schema, column: str, fits: Callable[[pa.DataType], bool], problem: str, wanted: str
+) -> None:
+    kind = schema.field(column).type
+    if not fits(kind.value_type if pa.types.is_dictionary(kind) else kind):
+        raise DataError(
+            f"column {column!r} is of a type that {problem}",
+            why=f"its type is {kind}",
+            fix=f"export it as {wanted}, then see: fedseg approve PLAN.toml --node HOME --dry-run",
+        )
+
+
+def _names_customers(kind: pa.DataType) -> bool:
+    """Types whose every value has one spelling. A float has several, and is rounded besides."""
+    return _is_text(kind) or bool(pa.types.is_integer(kind) or pa.types.is_decimal(kind))
+
+
+def _holds_numbers(kind: pa.DataType) -> bool:
+    return _is_text(kind) or _is_number_type(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Text or bytes of any layout: both are read as bytes."""
+    text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    plain = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+    return any(is_kind(kind) for is_kind in (*text, *plain))
 
 
 def _is_number_type(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind))
 
 
+def _plain(values: pa.Array) -> pa.Array:
+    """The column without a dictionary, and text as the bytes it is.
+
+    Text need not be UTF-8, whatever a file says: asked for text, Arrow would check some layouts and stop over one
+    customer's bytes. And offsets of 64 bits: no cell is too long for the others.
+    """
+    decoded = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+    return decoded.cast(pa.large_binary()) if _is_text(decoded.type) else decoded
+
+
+def _identifier_bytes(values: pa.Array) -> pa.Array:
+    """Identifiers as bytes: text as it stands, numbers in decimal."""
+    return values.cast(pa.string()).cast(pa.binary()) if _is_number_type(values.type) else values
+
+
 def _cells(values: pa.Array) -> pa.Array:
     """Text cells trimmed, in lower case; a cell with anything but printable ASCII becomes "?", which is no number."""
-    plain = pc.match_substring_regex(values.cast(pa.binary()), r"^[ -~\t]*$")
-    text = pc.if_else(pc.fill_null(plain, fill_value=True), values.cast(pa.binary()), pa.scalar(b"?")).cast(pa.string())
-    return pc.utf8_lower(pc.utf8_trim_whitespace(text))
+    plain = pc.match_substring_regex(values, r"^[ -~\t]*$")
+    text = pc.if_else(pc.fill_null(plain, fill_value=True), values, pa.scalar(b"?", values.type))
+    return pc.utf8_lower(pc.utf8_trim_whitespace(text.cast(pa.large_string())))
 
 
 def _holds_text(values: pa.Array) -> bool:
     if _is_number_type(values.type):
         return False
-    if not (pa.types.is_string(values.type) or pa.types.is_binary(values.type)):
-        return True
     cells = _cells(values)
-    known = pc.or_(pc.match_substring_regex(cells, NUMBER), pc.is_in(cells, value_set=pa.array(list(SPECIAL))))
+    special = pa.array(list(SPECIAL), cells.type)
+    known = pc.or_(pc.match_substring_regex(cells, NUMBER), pc.is_in(cells, value_set=special))
     return bool(pc.any(pc.invert(pc.fill_null(known, fill_value=True))).as_py())
 
 
@@ -286,12 +333,9 @@ def _numbers(values: pa.Array) -> pa.Array:
     """float64, null where there is no number; each cell by itself."""
     if _is_number_type(values.type):
         return values.cast(pa.float64(), safe=False)
-    if not (pa.types.is_string(values.type) or pa.types.is_binary(values.type)):
-        return pa.nulls(len(values), pa.float64())
     cells = _cells(values)
-    numbers = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, pa.scalar(None, pa.string())).cast(
-        pa.float64()
-    )
+    nothing = pa.scalar(None, cells.type)
+    numbers = pc.if_else(pc.match_substring_regex(cells, NUMBER), cells, nothing).cast(pa.float64())
     for word, meaning in SPECIAL.items():
         if meaning is not None:
             numbers = pc.if_else(pc.fill_null(pc.equal(cells, word), fill_value=False), pa.scalar(meaning), numbers)
