@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from fedseg.errors import KeyFileError
+from fedseg.errors import KeyFileError, StorageError
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -105,7 +105,8 @@ class SigningKey:
         """Write the key to a new file only its owner can read, and wait until disk and directory hold it.
 
         Raises:
-            KeyFileError: If `path` exists (a key is never overwritten) or cannot be written; then nothing is left.
+            KeyFileError: If `path` exists: a key is never overwritten.
+            StorageError: If it cannot be written; then nothing is left.
         """
         pem = self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         try:
@@ -194,8 +195,9 @@ def _malformed(path: Path) -> KeyFileError:
     )
 
 
-def _unwritable(path: Path, error: OSError) -> KeyFileError:
-    return KeyFileError(
+def _unwritable(path: Path, error: OSError) -> KeyFileError | StorageError:
+    kind = KeyFileError if isinstance(error, FileExistsError) else StorageError
+    return kind(
         f"the key file {path} was not written",
         why=error.strerror or "unknown cause",
         fix="choose a path that does not exist yet, in a directory with room that you may write to",

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedseg.errors import KeyFileError
+from fedseg.errors import KeyFileError, StorageError
 from fedseg.ledger.keys import PublicKey, SigningKey
 
 # RFC 8032, section 7.1, test 1.
@@ -104,7 +104,7 @@ def test_a_key_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> N
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
     try:
-        with pytest.raises(KeyFileError, match="not written"):
+        with pytest.raises(StorageError, match="not written"):
             SigningKey.generate().save(tmp_path / "key.pem")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
