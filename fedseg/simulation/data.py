@@ -27,8 +27,9 @@ def all_customers(loaded: LoadedScenario) -> pa.Table:
     path = loaded.folder / str(recipe.file)
     try:
         table = pc_csv.read_csv(path, convert_options=pc_csv.ConvertOptions(column_types={recipe.subject: pa.string()}))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise _refused(f"{path.name} cannot be read as CSV") from error
+    except (OSError, pa.ArrowInvalid):
+        # Arrow's own message quotes the row it stumbled over, and `--debug` would print it.
+        raise _refused(f"{path.name} cannot be read as CSV") from None
     needed = {recipe.subject, *(column for unit in loaded.scenario.units for column in unit.where)}
     lacking = sorted(needed - set(table.column_names))
     if lacking:
