@@ -42,6 +42,23 @@ class Payload(_Body):
     sha256: Hash
 
 
+class GenesisBody(_Body):
+    """Whose ledger it is, and nothing else; that origin, key and version hold, `check_log` has found."""
+
+    role: Literal["unit", "server"]
+    unit: UnitName | Literal[""] = ""
+    """Name of the unit; empty for a server."""
+    origin: str
+    public_key: str
+    format_version: int
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the name of the log is that of its role and unit."""
+        wanted = f"fedseg/unit/{self.unit}" if self.role == "unit" else "fedseg/server"
+        return self.origin == wanted and bool(self.unit) == (self.role == "unit")
+
+
 class PolicyBody(_Body):
     """A policy in force from here on."""
 

@@ -57,7 +57,8 @@ class UnitReplay:
         caps = caps_of(policy)
         limits = {name: fraction_text(rho) for name, rho in caps.purpose_rho_caps.items()}
         stated = (body.policy_id, body.policy_sha256, body.rho_cap, body.delta, body.purpose_rho_caps)
-        if stated != (policy.id, caps.policy_sha256, fraction_text(caps.rho_cap), fraction_text(caps.delta), limits):
+        said = (policy.id, caps.policy_sha256, fraction_text(caps.rho_cap), fraction_text(caps.delta), limits)
+        if stated != said or body.payload.id != f"policy:{caps.policy_sha256}:{entry.seq}":
             raise failed(f"entry {entry.seq} does not say what the logged policy says")
         self._policy = policy
 

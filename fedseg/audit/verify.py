@@ -8,7 +8,7 @@ limitations.
 from collections.abc import Iterable
 from pathlib import Path
 
-from fedseg.audit.entries import failed
+from fedseg.audit.entries import GenesisBody, failed, read_body
 from fedseg.audit.facts import LedgerFacts
 from fedseg.audit.server_ledger import ServerReplay
 from fedseg.audit.unit_ledger import UnitReplay
@@ -33,23 +33,22 @@ def verify_ledger(path: Path, public_key: PublicKey | None = None) -> LedgerFact
     """
     raw = read_ledger(path)
     checkpoint = check_log(raw, public_key)
-    genesis = raw.entries[0].body
-    role, unit = genesis.get("role"), genesis.get("unit", "")
-    if role == "unit" and isinstance(unit, str) and raw.origin == f"fedseg/unit/{unit}":
-        replay = UnitReplay(raw, unit)
+    genesis = read_body(raw.entries[0], GenesisBody)
+    if not genesis.is_named:
+        raise failed("the first entry does not say whose ledger this is")
+    if genesis.role == "unit":
+        replay = UnitReplay(raw, genesis.unit)
         account, releases = replay.run(), tuple(replay.releases)
         simulated = any(source != SystemNoise.label for source in account.noise_sources)
         published: dict[str, SignedSegmentation] = {}
-    elif role == "server" and not unit and raw.origin == "fedseg/server":
+    else:
         server = ServerReplay(raw)
         server.run()
         account, releases, simulated, published = AccountState(), (), server.simulated, server.published
-    else:
-        raise failed("the first entry does not say whose ledger this is")
     return LedgerFacts(
         origin=raw.origin,
-        role=str(role),
-        unit=str(unit),
+        role=genesis.role,
+        unit=genesis.unit,
         public_key=raw.public_key,
         size=checkpoint.size,
         root=checkpoint.root,

@@ -66,6 +66,7 @@ def _facts(found: "Preflight") -> dict[str, Any]:
             "customers": found.source.customers,
             "duplicates": found.source.duplicates,
             "without_key": found.source.without_key,
+            "lines_left_out": found.source.left_out,
             "missing": found.source.missing,
             "columns": dict(found.columns),
             "reasons": {reason.name.lower(): count for reason, count in found.reasons.items() if count},
@@ -101,7 +102,8 @@ def _describe(found: "Preflight") -> str:
             table(reasons, right=[2]),
             (
                 f"LOCAL: {local['rows']:,} rows, {local['duplicates']:,} duplicates, "
-                f"{local['without_key']:,} without a key; missing values: {missing}"
+                f"{local['without_key']:,} without a key, {local['lines_left_out']:,} lines left out; "
+                f"missing values: {missing}"
             ),
             *(f"LOCAL: feature {name} is read from column {column}" for name, column in found.columns.items()),
             "LOCAL counts are for this unit's eyes; they never leave it.",

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +63,8 @@ class SourceCheck:
     without_key: int
     missing: dict[str, int]
     """Missing values per feature."""
+    left_out: int
+    """Lines of a CSV file that are no record by themselves: unbalanced quotes, line breaks in a field, other widths."""
 
 
 def subject_key(identifier: bytes, secret: bytes) -> bytes:
@@ -104,7 +106,7 @@ def inspect_source(home: NodeHome, features: Sequence[str]) -> SourceCheck:
         seen.update(subjects.drop_null().to_pylist())
         for name in features:
             missing[name] += int(np.isnan(batch.column(name).to_numpy(zero_copy_only=False)).sum())
-    return SourceCheck(rows, len(seen), rows - without_key - len(seen), without_key, missing)
+    return SourceCheck(rows, len(seen), rows - without_key - len(seen), without_key, missing, reader.left_out)
 
 
 class _Reader:
@@ -118,6 +120,8 @@ class _Reader:
         self.features = features
         self.columns = {name: settings.columns.get(name, name) for name in features}
         self.secret = home.subject_secret
+        self.left_out = 0
+        """Lines of a CSV file that are no record by themselves, once all were read."""
 
     def require_columns(self) -> None:
         """Each column is there once, and of a type of which every cell can be read; says so without reading a row."""
@@ -192,6 +196,7 @@ class _Reader:
                 ) as file,
             ):
                 yield from file
+                self.left_out = lines.left_out
         except (OSError, ValueError) as error:  # Arrow's own errors are ValueErrors
             raise self._unreadable(error) from error
 
@@ -228,7 +233,9 @@ class _WellFormedLines(io.RawIOBase):
         if fields is None:
             self._file.close()
             raise ValueError("the first line is not a record")
-        self._records = _records(self._file, fields)
+        self.left_out = 0
+        """Lines so far that are no record by themselves."""
+        self._records = self._kept(fields)
         # Arrow refuses a header without a line end, which only a unit without customers can have.
         self._pending = self.header.rstrip(b"\r\n") + b"\n"
 
@@ -248,14 +255,15 @@ class _WellFormedLines(io.RawIOBase):
         self._file.close()
         super().close()
 
-
-def _records(file: BinaryIO, fields: int) -> Iterator[bytes]:
-    """The lines that are one record of `fields` fields; of a line too long, only a piece is ever in memory."""
-    starts_line = True
-    while piece := file.readline(LINE_BYTES_MAX):
-        if starts_line and _fields(piece) == fields:
-            yield piece
-        starts_line = piece.endswith(b"\n")
+    def _kept(self, fields: int) -> Iterator[bytes]:
+        """The lines that are one record of `fields` fields; of a line too long, only a piece is ever in memory."""
+        starts_line = True
+        while piece := self._file.readline(LINE_BYTES_MAX):
+            if starts_line and _fields(piece) == fields:
+                yield piece
+            elif starts_line and piece.strip():
+                self.left_out += 1
+            starts_line = piece.endswith(b"\n")
 
 
 def _fields(line: bytes) -> int | None:
