@@ -10,13 +10,19 @@ _VARYING = re.compile(
 )
 
 
+_NAMED_SIZE = re.compile(r"^.+: # customers \(")
+"""The first line about a segment; its name is made from its numbers."""
+
+
 def shape(text: str) -> list[str]:
-    """The lines without what varies from run to run; the rows of a table count once, whatever they are called."""
+    """The lines without what varies from run to run; like rows of a table count once, and so do like pairs of lines."""
     lines: list[str] = []
     for line in text.splitlines():
-        first, *rest = re.split(r"\s{2,}", _VARYING.sub("#", line.strip()))
+        first, *rest = re.split(r"\s{2,}", _NAMED_SIZE.sub("NAME: # customers (", _VARYING.sub("#", line.strip())))
         named = bool(rest) and all(re.fullmatch(r"[#x/%, to-]+", cell) for cell in rest)
         found = "  ".join(["NAME" if named else first, *rest])
         if found and not (lines and lines[-1] == found):
             lines.append(found)
+        if len(lines) > 3 and lines[-4:-2] == lines[-2:]:
+            del lines[-2:]
     return lines
