@@ -15,7 +15,7 @@ from fedseg.ledger.canonical import Json
 from fedseg.node.home import NodeSettings
 from fedseg.plan import Plan
 from fedseg.policy.document import Policy
-from fedseg.privacy.release import HEADER, SIGNATURE_BYTES
+from fedseg.privacy.release import HEADER, NOISE_SOURCES, SIGNATURE_BYTES
 from fedseg.simulation.runner import RunResult
 from fedseg.simulation.scenario import Scenario
 from tests.docs.generated import (
@@ -158,7 +158,7 @@ def _fields(body: Mapping[str, Json]) -> Iterator[str]:
 def test_the_bytes_of_a_release_lie_where_the_reference_says(run: RunResult) -> None:
     page = (REFERENCE / "ledger-format.md").read_text(encoding="utf-8")
     sizes = _sizes_of_header(section(page, "## The bytes of a release"))
-    assert sizes == [16, 32, 32, 32, 4, 4, 4, 4]
+    assert sizes == [16, 32, 32, 32, 4, 4, 4, 4, 4]
     assert sum(sizes) == HEADER.size
     for facts in run.units:
         for entry in facts.raw.entries:
@@ -166,7 +166,8 @@ def test_the_bytes_of_a_release_lie_where_the_reference_says(run: RunResult) -> 
                 data = facts.raw.payloads[f"release:{entry.body['release_id']}"]
                 assert data[16:48].hex() == entry.body["release_id"]
                 assert int.from_bytes(data[120:124], "big") == entry.body["cells"]
-                assert len(data) == 128 + 8 * run.plan.k * (1 + len(run.plan.features)) + SIGNATURE_BYTES
+                assert NOISE_SOURCES[int.from_bytes(data[128:132], "big")] == entry.body["noise_source"]
+                assert len(data) == 132 + 8 * run.plan.k * (1 + len(run.plan.features)) + SIGNATURE_BYTES
 
 
 def test_the_bytes_of_a_request_lie_where_the_reference_says() -> None:
