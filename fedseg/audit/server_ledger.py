@@ -66,6 +66,8 @@ class ServerReplay:
 
     def _check_round(self, entry: Entry) -> None:
         body = read_body(entry, RoundBody)
+        if body.units != sorted(set(body.units)):
+            raise failed(f"round {entry.seq} names its units twice or out of order")
         self.runs[body.plan_sha256] = close_as_logged(self.runs[body.plan_sha256], entry)
 
     def _check_publication(self, entry: Entry) -> None:
