@@ -30,7 +30,9 @@ def read_settings(path: Path, command: click.Command) -> dict[str, Any]:
     try:
         return _defaults(command, values, {})
     except KeyError as error:
-        raise _refused(path, f"{error.args[0]!r} is no option or command of fedseg here") from error
+        key = error.args[0]
+        why = "is for you to answer each time" if key in NEVER_IN_A_FILE else "is no option or command of fedseg here"
+        raise _refused(path, f"{key!r} {why}") from error
 
 
 def _defaults(command: click.Command, values: Mapping[str, Any], inherited: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,6 @@ def refused_columns(rule: PurposeRule, columns: Sequence[str]) -> list[str]:
 
 
 def _decimal(value: Fraction) -> str:
-    """For people: exact where that is short, else four digits rounded up and marked as such."""
+    """For people: exact where that is short, else the nearest four digits, marked as such."""
     exact = f"{float(value):.6g}"
     return exact if Fraction(exact) == value else f"about {float(value):.4g}"

@@ -1,10 +1,15 @@
 """Quality measured with all data in one place: impossible in deployment, the researcher's yardstick in simulation."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+# scikit-learn asks the operating system for its cores, and warns in containers that hide them.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(os.cpu_count() or 1))
+
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin_min
 

@@ -149,7 +149,7 @@ def repeat(
     """Run a scenario once per set of overrides, into `out/run-000`, `out/run-001`, ..."""
     results = []
     for number, changes in enumerate(overrides):
-        progress(f"running {len(overrides)} federations", number, len(overrides))
+        progress("running federations", number, len(overrides))
         results.append(simulate(load_scenario(path, changes), out / f"run-{number:03d}", resume=resume))
     return results
 

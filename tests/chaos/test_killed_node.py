@@ -1,6 +1,5 @@
 """A unit's process dies at any point between a request and its reply: no charge without bytes, no bytes without charge."""
 
-import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -94,7 +93,6 @@ def test_a_killed_unit_has_charged_exactly_what_it_can_repeat(
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(os.environ.get("FEDSEG_SOAK") != "1", reason="a long run: FEDSEG_SOAK=1")
 @every_point
 def test_a_unit_killed_a_hundred_times_at_each_point_never_miscounts(
     point: Point, committed: bool, approved_unit: Callable[[], Unit]
