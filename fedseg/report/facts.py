@@ -80,7 +80,7 @@ def collect(run: Path) -> ReportFacts:
         ledgers=(*(_ledger(path, name, found) for name, path, found in ledgers), *(one.ledger for one in unit_facts)),
         absent=tuple(unit.name for unit in plan.units if not _unit_path(run, unit.name).exists()),
         units=unit_facts,
-        privacy=_privacy(plan, unit_facts) if sound else None,
+        privacy=_privacy(plan, unit_facts, segmentation) if segmentation is not None and sound else None,
         segments=_segments(segmentation) if segmentation is not None and sound else None,
         measured=_measured(run),
     )
@@ -242,13 +242,15 @@ def _unit(found: LedgerFacts, plan: Plan) -> UnitFact:
     )
 
 
-def _privacy(plan: Plan, units: tuple[UnitFact, ...]) -> PrivacyFact:
+def _privacy(plan: Plan, units: tuple[UnitFact, ...], segmentation: Segmentation) -> PrivacyFact:
     """The promise, from what the plan's releases cost at each unit: no release costs more than its plan says."""
     price, delta, allowed = sum(plan.step_rhos, Fraction(0)), plan.budget.delta, plan.max_units_per_customer
     epsilon = _epsilon(price * allowed, delta)
     sources = {source for unit in units for source in unit.noise_sources}
     all_here = len(units) == len(plan.units)
-    noise = "simulated" if sources - {SystemNoise.label} else "system" if all_here else "unknown"
+    # A unit whose ledger is not here has signed where its noise is from, and the segmentation says it.
+    simulated = segmentation.simulated or bool(sources - {SystemNoise.label})
+    noise = "simulated" if simulated else "system" if all_here else "unknown"
     return PrivacyFact(
         epsilon=epsilon,
         delta=delta,

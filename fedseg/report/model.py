@@ -261,7 +261,8 @@ class ReportFacts:
     @property
     def simulated(self) -> bool:
         """Whether any unit's noise came from elsewhere than the system's randomness: then nothing here is private."""
-        return any(source != SystemNoise.label for unit in self.units for source in unit.noise_sources)
+        here = any(source != SystemNoise.label for unit in self.units for source in unit.noise_sources)
+        return here or (self.privacy is not None and self.privacy.noise == "simulated")
 
     def require_verified(self) -> None:
         """Stop a caller that relies on the facts.
