@@ -18,7 +18,15 @@ from fedseg.ledger.store import Ledger
 from fedseg.plan import Plan, caps_of
 from fedseg.policy.document import load_policy
 from fedseg.privacy.budget import fraction_text, parse_fraction
-from fedseg.privacy.release import HEADER, SIGNATURE_BYTES, SIGNATURE_CONTEXT
+from fedseg.privacy.release import (
+    HEADER,
+    MAGIC,
+    NEIGHBOURING_RELATION,
+    NOISE_SOURCES,
+    SIGNATURE_BYTES,
+    SIGNATURE_CONTEXT,
+    release_id,
+)
 
 HEADER_FIELDS = ("magic", "release_id", "plan", "request", "unit", "step", "cells", "width", "noise")
 """What stands in a release's header, in order."""
@@ -145,3 +153,36 @@ def resigned(payload: bytes, key: SigningKey, values: Sequence[int] | None = Non
         numbers = b"".join(value.to_bytes(8, "little", signed=True) for value in values)
     body = HEADER.pack(*header.values()) + numbers
     return body + key.sign(SIGNATURE_CONTEXT + hashlib.sha256(body).digest())
+
+
+def release_line(plan: Plan, unit: str, step: int, *, policy: bytes, key: SigningKey, spent_before: Fraction) -> Line:
+    """The entry by which a unit logs its release of a step: zeros with a signature, at the plan's true price."""
+    terms, request = plan.terms[step], "cd" * 32
+    charge = terms.mechanism.charge(terms.lattice.l2_sensitivity_squared)
+    wanted, index = release_id(plan.digest, unit, step, request), plan.unit_index(unit)
+    digests = (bytes.fromhex(one) for one in (wanted, plan.digest, request))
+    header = HEADER.pack(MAGIC, *digests, index, step, terms.cells, terms.width, NOISE_SOURCES.index("system"))
+    unsigned = header + bytes(8 * terms.length)
+    data = unsigned + key.sign(SIGNATURE_CONTEXT + hashlib.sha256(unsigned).digest())
+    body = {
+        "release_id": wanted,
+        "plan_sha256": plan.digest,
+        "unit": unit,
+        "step": step,
+        "request_sha256": request,
+        "cells": terms.cells,
+        "width": terms.width,
+        "lattice": {"count_weight": terms.lattice.count_weight, "unit": terms.lattice.unit},
+        "charge": {"rho": fraction_text(charge.rho), "delta": fraction_text(charge.delta), "formula": charge.formula},
+        "mechanism": {
+            "sigma": terms.mechanism.sigma,
+            "l2_sensitivity_squared": terms.lattice.l2_sensitivity_squared,
+        },
+        "rho_spent_after": fraction_text(spent_before + charge.rho),
+        "neighbouring_relation": NEIGHBOURING_RELATION,
+        "noise_source": "system",
+        "policy_sha256": load_policy(policy).digest,
+        "gate_commitment": "ef" * 32,
+        "software": "fedseg 0.1.0",
+    }
+    return Line("release", body, (f"release:{wanted}", data))

@@ -34,7 +34,7 @@ def plan_facts(plan: "Plan") -> dict[str, Any]:
     """What the plan means for a unit and for a customer."""
     from fractions import Fraction
 
-    from fedseg.privacy.budget import epsilon_of, fraction_text, shown_epsilon
+    from fedseg.privacy.budget import epsilon_of, fraction_text, shown_epsilon, upper_float
     from fedseg.server.contribution import payload_bytes
 
     steps, spent = [], Fraction(0)
@@ -58,7 +58,7 @@ def plan_facts(plan: "Plan") -> dict[str, Any]:
         "purpose": plan.purpose,
         "trust": plan.trust.value,
         "k": plan.k,
-        "epsilon": float(plan.budget.epsilon),
+        "epsilon": upper_float(plan.budget.epsilon),
         "delta": float(plan.budget.delta),
         "max_units_per_customer": plan.max_units_per_customer,
         "epsilon_at_unit": shown_epsilon(epsilon_of(spent, plan.budget.delta)),

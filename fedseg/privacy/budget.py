@@ -196,10 +196,10 @@ def shown_fraction(value: Fraction, digits: int = 3) -> str:
     return shown_epsilon(_to_decimal(value, ROUND_CEILING), digits)
 
 
-def upper_float(value: Decimal) -> float:
+def upper_float(value: Decimal | Fraction) -> float:
     """The smallest float that is at least `value`: for JSON, where a bound must stay a bound."""
     nearest = float(value)
-    return nearest if Decimal(nearest) >= value else math.nextafter(nearest, math.inf)
+    return nearest if Fraction(nearest) >= Fraction(value) else math.nextafter(nearest, math.inf)
 
 
 def fraction_text(value: Fraction) -> str:

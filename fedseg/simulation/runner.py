@@ -20,6 +20,7 @@ from fedseg.node.approvals import approve
 from fedseg.node.home import NodeHome
 from fedseg.plan import Plan, parse_plan
 from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.budget import upper_float
 from fedseg.privacy.noise import NoiseSource, SimulatedNoise, SystemNoise
 from fedseg.segments.segmentation import SignedSegmentation
 from fedseg.server.contribution import payload_bytes
@@ -73,7 +74,7 @@ class RunResult:
             "out": str(self.out),
             "k": self.plan.k,
             "units": [unit.name for unit in self.plan.units],
-            "epsilon": float(self.plan.budget.epsilon),
+            "epsilon": upper_float(self.plan.budget.epsilon),
             "delta": float(self.plan.budget.delta),
             "rho": float(self.plan.rho),
             "rounds": self.plan.rounds,

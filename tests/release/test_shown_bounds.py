@@ -20,6 +20,13 @@ def test_a_bound_as_a_float_is_the_smallest_one_that_is_still_a_bound(value: Dec
 
 
 @given(st.fractions(0, 10**6))
+def test_an_exact_bound_as_a_float_is_the_smallest_one_that_is_still_a_bound(value: Fraction) -> None:
+    bound = upper_float(value)
+    assert Fraction(bound) >= value
+    assert bound == 0 or Fraction(math.nextafter(bound, 0.0)) < value
+
+
+@given(st.fractions(0, 10**6))
 def test_an_exact_epsilon_is_shown_rounded_up(value: Fraction) -> None:
     shown = Fraction(shown_fraction(value))
     assert value <= shown <= value * Fraction(101, 100)
