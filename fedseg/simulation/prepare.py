@@ -91,7 +91,7 @@ def _not_empty(layout: Layout) -> SettingsError:
         why="a run never overwrites another one's ledgers"
         if prepared
         else "it holds no plan.toml, so no run to resume",
-        fix="name another --out (fedseg simulate can also --resume)"
+        fix="name another --out, or resume it with fedseg simulate --resume"
         if prepared
         else "name another --out, or remove the directory",
     )
