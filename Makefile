@@ -136,8 +136,10 @@ $(EXTRAS)/.installed: pyproject.toml | $(BIN)/python
 	$(EXTRAS)/bin/$(PIP_INSTALL) --editable '.[opacus]' 'pytest>=9' 'hypothesis>=6.140'
 	@touch $@
 
-# A browser for the tests that look at the report. Where it cannot be installed those tests fail and say so.
+# A browser for the tests that look at the report, and the one library that its driver (a Node.js) needs beyond libc.
+# Where they cannot be installed those tests fail and say so.
 chromium:
-	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; \
+	@if ! { command -v chromium && ldconfig -p | grep libatomic.so.1; } >/dev/null \
+	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium libatomic1; \
 	fi
