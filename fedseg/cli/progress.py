@@ -49,6 +49,7 @@ def _bar() -> Generator[Progress]:
                 description=stage,
                 completed=done,
                 total=total,
+                refresh=True,  # a stage is seen however short it is
                 rate=f"{done / elapsed:.1f}/s" if elapsed > 0 else "",
             )
 
