@@ -39,6 +39,7 @@ def main() -> None:
                 purpose="p",
                 step_rhos=[step_rho] * chosen.releases,
                 document=b"plan",
+                source_sha256="3" * 64,
                 approved_at="2026-01-01",
             )
             start = time.perf_counter()
@@ -67,7 +68,7 @@ def _release(account: PrivacyAccount, key: SigningKey, step: int, rho: Fraction)
     mechanism = DiscreteGaussian.calibrated(2**20, rho)
     rows = np.zeros((1, WIDTH), np.int64)
     statistic = sum_of_rows([(np.zeros(1, np.intp), rows)], cells=CELLS, width=WIDTH, l2_sensitivity_squared=2**20)
-    ticket = ReleaseTicket("1" * 64, "bench", 0, step, f"{step:064x}", CELLS, WIDTH, {}, "2" * 64, "bench")
+    ticket = ReleaseTicket("1" * 64, "bench", 0, step, f"{step:064x}", CELLS, WIDTH, {}, "0" * 64, "2" * 64, "bench")
     release(statistic, Noise.draw(mechanism, CELLS * WIDTH, SystemNoise()), account, ticket, key)
 
 

@@ -1,0 +1,30 @@
+"""Every benchmark runs, and prints the rows it promises. What it measures is nobody's promise."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.processes
+
+SMALL = {
+    "accuracy": ("--repetitions", "2", "--epsilon", "2", "--families", "real"),
+    "statistics": ("--rows", "4000", "--repetitions", "1"),
+    "ledger": ("--releases", "5"),
+}
+
+KEYS = {
+    "accuracy": {"data", "n", "d", "k", "units", "trust", "epsilon", "algorithm", "cost_ratio_median", "repetitions"},
+    "statistics": {"source", "n", "d", "k", "rows_per_second", "cpu_ratio_to_sklearn", "peak_rss_mb"},
+    "ledger": {"releases_per_second", "fsyncs_per_second", "verify_seconds", "entries"},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_benchmark_prints_the_rows_it_promises(name: str) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{name}", *SMALL[name], "--format", "json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = json.loads(run.stdout)["rows"]
+    assert rows
+    assert all(set(row) >= KEYS[name] for row in rows)
