@@ -41,9 +41,10 @@ def contribute(
         known = recall(account, ticket.release_id)
         if known is not None:
             return known
-        _require_as_approved(home, account.state(), plan, policy)
+        state = account.state()
+        _require_as_approved(home, state, plan, policy)
         charge = terms.mechanism.charge(terms.lattice.l2_sensitivity_squared)
-        account.state().require_step(plan_sha256, request.step, ticket.release_id, charge)
+        state.require_step(plan_sha256, request.step, ticket.release_id, charge)
         noise = Noise.draw(terms.mechanism, terms.length, source)
         consented, ticket = _pass_gate(home, plan, policy, ticket, now)
         statistic = cell_sums(encode(consented, plan.encoders), request, terms.lattice)

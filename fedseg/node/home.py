@@ -21,7 +21,6 @@ from fedseg.ledger.canonical import canonical, sha256_hex
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.store import Ledger
 from fedseg.node.register import Register
-from fedseg.privacy.account import PrivacyAccount
 
 LOCAL = "LOCAL"
 
@@ -147,7 +146,3 @@ class NodeHome:
     def ledger(self) -> Ledger:
         """The unit's ledger."""
         return Ledger.open(self.path / "ledger.db", self.key)
-
-    def account(self) -> PrivacyAccount:
-        """The unit's privacy account."""
-        return PrivacyAccount(self.ledger())
