@@ -61,6 +61,13 @@ class PlanError(SettingsError):
     summary = "A plan file does not follow its schema, or its numbers cannot work."
 
 
+class DeploymentError(SettingsError):
+    """A deployment's directory, users or programs are not as they must be."""
+
+    code = "E204"
+    summary = "The directory of a server or node is missing something, or the machine lacks a user or program it names."
+
+
 class PolicyError(FedsegError):
     """The unit's policy does not allow what was asked."""
 
@@ -114,6 +121,34 @@ class UnavailableError(RoundError):
     summary = "A unit did not answer; the reason is in that unit's own log and never depends on a customer's row."
 
 
+class UnreachableError(RoundError):
+    """Nobody answers at the other end: the server, its link, or a process of one's own is down."""
+
+    code = "E603"
+    summary = "The server cannot be reached: it is down, its address is wrong, or the way to it is closed."
+
+
+class NotStartedError(RoundError):
+    """A process did not become healthy in time."""
+
+    code = "E604"
+    summary = "A process was started but did not become healthy in time; it has been stopped again."
+
+
+class JobCancelledError(RoundError):
+    """The job was cancelled before its last round was closed."""
+
+    code = "E605"
+    summary = "The job was cancelled. Replies received so far stay logged; submitting the plan again goes on from there."
+
+
+class JobUnfinishedError(RoundError):
+    """Someone waited for a job for as long as they wanted to, and it was not done."""
+
+    code = "E606"
+    summary = "The job did not end within the time it was waited for; it goes on."
+
+
 class TrustError(FedsegError):
     """Identity, signature or approval is missing or wrong."""
 
@@ -155,6 +190,34 @@ class KeyFileError(TrustError):
 
     code = "E706"
     summary = "A private key file is missing, malformed, or readable by other users."
+
+
+class CertificateError(TrustError):
+    """The server's certificate was not issued by the authority this node trusts, or not for this name."""
+
+    code = "E707"
+    summary = "The server's certificate is not one that this node's CA certificate vouches for."
+
+
+class ClockError(TrustError):
+    """The clocks of node and server are too far apart for signed requests to be accepted."""
+
+    code = "E708"
+    summary = "This machine's clock is too far from the server's, so the server refuses what the node signs."
+
+
+class NotAdmittedError(TrustError):
+    """The server does not know the node's key, or believes the node is still connected."""
+
+    code = "E709"
+    summary = "The server does not let this node in: its key is not registered, or it counts as connected already."
+
+
+class BundleError(TrustError):
+    """The server sent an application bundle whose hash is not on the unit's allow-list; its code was not run."""
+
+    code = "E710"
+    summary = "The server's application bundle is not on this unit's allow-list. None of its code was run."
 
 
 class DataError(FedsegError):
