@@ -149,6 +149,13 @@ class JobUnfinishedError(RoundError):
     summary = "The job did not end within the time it was waited for; it goes on."
 
 
+class RunLostError(RoundError):
+    """Flower no longer knows the run that a process works for; another run goes on from the ledger."""
+
+    code = "E607"
+    summary = "Flower lost a run, as when its link was restarted. The job goes on in another run, from the ledger."
+
+
 class TrustError(FedsegError):
     """Identity, signature or approval is missing or wrong."""
 

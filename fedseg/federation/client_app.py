@@ -60,11 +60,12 @@ def _answer(message: Message, context: Context, source: NoiseSource) -> tuple[by
         )
         return wire.encode(answer), slot_seconds
     except FedsegError as error:
-        log.warning("release.unavailable code=%s what=%s why=%s", error.code, error.what, error.why)
-    except Exception:  # noqa: BLE001 (fails closed; see below)
+        # The class's own words, not the instance's: what a library says of a file may quote a customer's value.
+        log.warning("release.unavailable code=%s what=%s", error.code, error.summary)
+    except Exception as error:  # noqa: BLE001 (fails closed; see below)
         # The one broad handler, and it fails closed: whatever went wrong, Flower would send the exception's text to
         # the server, and text may hold a customer's value. Neither the text nor the traceback's values are logged.
-        log.error("release.unavailable code=E100 what=an unexpected error; run `fedseg approve --dry-run` to see it")  # noqa: TRY400
+        log.error("release.unavailable code=%s what=%s", FedsegError.code, type(error).__name__)  # noqa: TRY400
     return wire.encode_unavailable(), slot_seconds
 
 

@@ -15,6 +15,8 @@ from fedseg.server.contribution import Contribution, parse_contribution
 RECORD = "fedseg"
 FIELD = "bytes"
 MESSAGE_TYPE = "query.release"
+GROUP = "fedseg"
+"""Flower wants a group for each message; we have one."""
 
 _RELEASE = b"R"
 _UNAVAILABLE = b"U" + UnavailableError.code.encode()

@@ -1,0 +1,120 @@
+"""A unit's data process: the pinned runner. It takes messages from the node's socket and runs the installed app alone.
+
+`python -m fedseg.federation.runner --home HOME --socket FILE`. It needs no network at all. A run whose bundle is not on
+the allow-list is answered with the one word for no; the bundle is hashed, and neither written nor unpacked.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Message
+from flwr.clientapp import ClientApp
+
+from fedseg.errors import BundleError, FedsegError, RunLostError, UnreachableError
+from fedseg.federation import wire
+from fedseg.federation.client_app import make_client_app
+from fedseg.federation.flower import TASK_POLL_SECONDS, NodeTask, NodeTasks, start_log, stub_sha256
+from fedseg.node.home import NodeHome
+from fedseg.privacy.noise import SimulatedNoise
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 2.0
+"""How long to wait before trying a SuperNode again that does not answer."""
+
+
+def run(app: ClientApp, home: Path, socket: Path, allowed: frozenset[str]) -> None:
+    """Answer the unit's messages until told to stop."""
+    tasks = NodeTasks(socket)
+    while True:
+        try:
+            task = tasks.acquire()
+        except (UnreachableError, RunLostError) as error:
+            log.warning("runner.waiting code=%s for=the network process", error.code)
+            time.sleep(PATIENCE_SECONDS)
+            continue
+        if task is None:
+            time.sleep(TASK_POLL_SECONDS)
+            continue
+        try:
+            task.reply(answer(app, home, task, allowed))
+            log.info("runner.replied run=%d", task.run_id)
+        except (UnreachableError, RunLostError) as error:
+            log.warning("runner.undelivered run=%d code=%s", task.run_id, error.code)
+        finally:
+            task.close()
+
+
+def answer(app: ClientApp, home: Path, task: NodeTask, allowed: frozenset[str]) -> Message:
+    """The app's reply, or the one word for no if the run's bundle is not allowed."""
+    if task.bundle_sha256 not in allowed:
+        log.error(
+            "runner.refused code=%s run=%d bundle=%s why=%s",
+            BundleError.code,
+            task.run_id,
+            task.bundle_sha256,
+            BundleError.summary,
+        )
+        return Message(wire.pack(wire.encode_unavailable()), reply_to=task.message)
+    # Where the customers are is this process's to know: neither server nor network process can say otherwise.
+    task.context.node_config = {"home": str(home)}
+    task.context.run_config = {}
+    return app(task.message, task.context)
+
+
+def withhold_exception_texts() -> None:
+    """Let no exception that ends a thread or process print its text or values, which may be a customer's."""
+
+    def withheld(kind: type[BaseException], trace: types.TracebackType | None) -> None:
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = "-" if trace is None else f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        print(f"stopped by {kind.__name__} at {place}; its text is withheld", file=sys.stderr, flush=True)  # noqa: T201
+
+    def from_thread(raised: threading.ExceptHookArgs) -> None:
+        withheld(raised.exc_type, raised.exc_traceback)
+
+    def unraisable(raised: Any) -> None:
+        withheld(raised.exc_type, raised.exc_traceback)
+
+    sys.excepthook = lambda kind, _error, trace: withheld(kind, trace)
+    threading.excepthook = from_thread
+    sys.unraisablehook = unraisable
+
+
+def main() -> int:
+    """Serve until told to stop; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="The unit's home: the directory with node.toml.")
+    parser.add_argument("--socket", type=Path, required=True, help="Where the network process hands out tasks.")
+    parser.add_argument(
+        "--allow", action="append", metavar="SHA256", help="Hash of an allowed bundle; repeat for more."
+    )
+    parser.add_argument(
+        "--simulated-noise-seed", type=int, help="For rehearsals: NOT PRIVATE, and every entry says so."
+    )
+    options = parser.parse_args()
+    withhold_exception_texts()
+    start_log()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        _ = NodeHome.open(options.home).key
+    except FedsegError as error:
+        log.error("runner.not_started code=%s what=%s why=%s fix=%s", error.code, error.what, error.why, error.fix)  # noqa: TRY400
+        return error.exit_code
+    seed: int | None = options.simulated_noise_seed
+    log.info("runner.starting noise=%s", "system" if seed is None else "SIMULATED")
+    app = make_client_app(None if seed is None else SimulatedNoise(seed))
+    run(app, options.home, options.socket, frozenset(options.allow or [stub_sha256()]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
