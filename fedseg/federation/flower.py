@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import flwr
@@ -77,7 +76,12 @@ Answer = TypeVar("Answer")
 # ---------------------------------------------------------------------------------------------------------- sockets
 
 
-def _listen(path: Path) -> socket.socket:
+def web_server(app: Any) -> uvicorn.Server:
+    """A quiet server for one of Flower's web applications; it speaks no WebSocket."""
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+
+
+def listen(path: Path) -> socket.socket:
     """A Unix socket at `path` that its owner and group may use."""
     path.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX)
@@ -153,7 +157,7 @@ def serve_link(database: Path, path: Path) -> None:
         runtime_dependency_install=False,
     )
     app = create_app(config, SuperLinkLifespan)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[_listen(path)])
+    web_server(app).run(sockets=[listen(path)])
 
 
 class _UnitState(InMemoryNodeState):
@@ -216,8 +220,8 @@ def serve_node(server: str, ca: bytes, key: bytes, path: Path, connected: Callab
     if not isinstance(private, ec.EllipticCurvePrivateKey):
         raise _not_admitted("its key is not on an elliptic curve of NIST's")
     states = _UnitStates(connected)
-    runtime = uvicorn.Server(uvicorn.Config(create_app(states, None), log_level="warning"))
-    threading.Thread(target=runtime.run, kwargs={"sockets": [_listen(path)]}, daemon=True).start()
+    runtime = web_server(create_app(states, None))
+    threading.Thread(target=runtime.run, kwargs={"sockets": [listen(path)]}, daemon=True).start()
     node.time = _ImpatientTime  # type: ignore[attr-defined, assignment, unused-ignore]
     try:
         node.start_client_internal(
@@ -304,6 +308,12 @@ class NodeTasks:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._client = _runtime(path, "SuperExec")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
     def acquire(self) -> NodeTask | None:
         """The next task, if there is one.
@@ -419,9 +429,7 @@ class ServerTask:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._heartbeat.close()
         self._client.close()
         self._grid.close()
@@ -441,9 +449,7 @@ class Link:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._control.close()
         self._runtime.close()
 

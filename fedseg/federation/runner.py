@@ -32,24 +32,24 @@ PATIENCE_SECONDS = 2.0
 
 def run(app: ClientApp, home: Path, socket: Path, allowed: frozenset[str]) -> None:
     """Answer the unit's messages until told to stop."""
-    tasks = NodeTasks(socket)
-    while True:
-        try:
-            task = tasks.acquire()
-        except (UnreachableError, RunLostError) as error:
-            log.warning("runner.waiting code=%s for=the network process", error.code)
-            time.sleep(PATIENCE_SECONDS)
-            continue
-        if task is None:
-            time.sleep(TASK_POLL_SECONDS)
-            continue
-        try:
-            task.reply(answer(app, home, task, allowed))
-            log.info("runner.replied run=%d", task.run_id)
-        except (UnreachableError, RunLostError) as error:
-            log.warning("runner.undelivered run=%d code=%s", task.run_id, error.code)
-        finally:
-            task.close()
+    with NodeTasks(socket) as tasks:
+        while True:
+            try:
+                task = tasks.acquire()
+            except (UnreachableError, RunLostError) as error:
+                log.warning("runner.waiting code=%s for=the network process", error.code)
+                time.sleep(PATIENCE_SECONDS)
+                continue
+            if task is None:
+                time.sleep(TASK_POLL_SECONDS)
+                continue
+            try:
+                task.reply(answer(app, home, task, allowed))
+                log.info("runner.replied run=%d", task.run_id)
+            except (UnreachableError, RunLostError) as error:
+                log.warning("runner.undelivered run=%d code=%s", task.run_id, error.code)
+            finally:
+                task.close()
 
 
 def answer(app: ClientApp, home: Path, task: NodeTask, allowed: frozenset[str]) -> Message:
