@@ -50,7 +50,7 @@ from flwr.superlink.grid import HttpGrid
 from flwr.supernode.nodestate import InMemoryNodeState, NodeState, NodeStateFactory
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from fedseg.errors import DeploymentError, NotAdmittedError, RunLostError, UnreachableError
+from fedseg.errors import BundleError, DeploymentError, NotAdmittedError, RunLostError, UnreachableError
 from fedseg.federation import wire
 from fedseg.plan import Plan
 from fedseg.server.contribution import payload_bytes
@@ -320,6 +320,7 @@ class NodeTasks:
 
         Raises:
             UnreachableError, RunLostError: If the SuperNode is gone.
+            BundleError: If what came with the task cannot be read; nobody answers it.
         """
         try:
             answer = self._client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
@@ -329,7 +330,13 @@ class NodeTasks:
             message, context, run, bundle = pull_task_input(client)
         except httpx.HTTPError as error:
             raise _unreachable(self._path, error) from None
-        # Flower leaves it to whoever unpacks a bundle to look at its bytes; the hash it came with proves nothing.
+        except (ValueError, RuntimeError, KeyError, TypeError) as error:
+            raise BundleError(
+                "what came with a run cannot be read",
+                why=f"Flower's reader stops with {type(error).__name__}",
+                fix="ask the server's operator which version of Flower and fedseg the server runs",
+            ) from None
+        # The hash that the run claims proves nothing: what counts are the bytes.
         digest = hashlib.sha256(bundle.content).hexdigest()
         return NodeTask(message, context, digest, run.run_id, client, self._path, _Heartbeat(client))
 

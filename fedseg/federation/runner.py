@@ -40,6 +40,9 @@ def run(app: ClientApp, home: Path, socket: Path, allowed: frozenset[str]) -> No
                 log.warning("runner.waiting code=%s for=the network process", error.code)
                 time.sleep(PATIENCE_SECONDS)
                 continue
+            except BundleError as error:
+                log.error("runner.refused code=%s why=%s", error.code, error.why)  # noqa: TRY400 (no text of others)
+                continue
             if task is None:
                 time.sleep(TASK_POLL_SECONDS)
                 continue

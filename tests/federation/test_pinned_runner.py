@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fedseg.clustering.request import request_bytes
-from fedseg.errors import UnreachableError
+from fedseg.errors import BundleError, UnreachableError
 from fedseg.federation import wire
 from fedseg.federation.client_app import make_client_app
 from fedseg.federation.flower import NodeTasks, largest_body_bytes, stub_bundle, stub_sha256
@@ -91,7 +91,9 @@ def test_a_bundle_is_judged_by_its_bytes_and_not_by_the_hash_it_claims(
     node: SmallSuperNode, federation: SmallFederation
 ) -> None:
     node.ask(asked(federation), bundle=bundle(client="pass"), claimed_hash=stub_sha256())
-    assert run_one(node, federation) == wire.encode_unavailable()
+    with pytest.raises(BundleError, match="cannot be read"):
+        run_one(node, federation)
+    assert node.replies() == []
 
 
 def test_a_unit_may_allow_another_bundle_by_its_hash(node: SmallSuperNode, federation: SmallFederation) -> None:
