@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fedseg.clustering.request import request_bytes
-from fedseg.errors import BundleError, UnreachableError
+from fedseg.errors import UnreachableError
 from fedseg.federation import wire
 from fedseg.federation.client_app import make_client_app
 from fedseg.federation.flower import NodeTasks, largest_body_bytes, stub_bundle, stub_sha256
@@ -87,13 +87,11 @@ def test_another_bundle_is_refused_with_the_word_for_no_and_its_code_does_not_ru
         assert "release" not in {entry.kind for entry in ledger.entries()}
 
 
-def test_a_bundle_is_judged_by_its_bytes_and_not_by_the_hash_it_claims(
+def test_a_bundle_under_another_ones_hash_does_not_even_get_into_the_node(
     node: SmallSuperNode, federation: SmallFederation
 ) -> None:
-    node.ask(asked(federation), bundle=bundle(client="pass"), claimed_hash=stub_sha256())
-    with pytest.raises(BundleError, match="cannot be read"):
-        run_one(node, federation)
-    assert node.replies() == []
+    with pytest.raises(ValueError, match="hash mismatch"):
+        node.ask(asked(federation), bundle=bundle(client="pass"), claimed_hash=stub_sha256())
 
 
 def test_a_unit_may_allow_another_bundle_by_its_hash(node: SmallSuperNode, federation: SmallFederation) -> None:
