@@ -19,8 +19,13 @@ from fedseg.privacy.noise import NoiseSource, SystemNoise
 log = logging.getLogger(__name__)
 
 
-def make_client_app(noise: NoiseSource | None = None) -> ClientApp:
-    """A unit's app; `noise` is the system's unless a simulation names another, which the ledger then records."""
+def make_client_app(noise: NoiseSource | None = None, *, least_slot_seconds: int = 0) -> ClientApp:
+    """A unit's app.
+
+    Args:
+        noise: The system's, unless a simulation names another, which the ledger then records.
+        least_slot_seconds: Shortest reply slot, whatever a plan says; 0 only where nobody can watch the clock.
+    """
     app = ClientApp()
     source = SystemNoise() if noise is None else noise
 
@@ -28,7 +33,7 @@ def make_client_app(noise: NoiseSource | None = None) -> ClientApp:
     def answer(message: Message, context: Context) -> Message:
         received = time.monotonic()
         reply, slot_seconds = _answer(message, context, source)
-        wait_for_slot(received, slot_seconds)
+        wait_for_slot(received, max(slot_seconds, least_slot_seconds))
         return Message(wire.pack(reply), reply_to=message)
 
     return app

@@ -26,6 +26,8 @@ from fedseg.privacy.noise import SimulatedNoise
 
 log = logging.getLogger(__name__)
 
+LEAST_SLOT_SECONDS = 1
+"""Shortest reply slot here, also for plans without slots: across a network somebody can watch the clock."""
 PATIENCE_SECONDS = 2.0
 """How long to wait before trying a SuperNode again that does not answer."""
 
@@ -114,7 +116,7 @@ def main() -> int:
         return error.exit_code
     seed: int | None = options.simulated_noise_seed
     log.info("runner.starting noise=%s", "system" if seed is None else "SIMULATED")
-    app = make_client_app(None if seed is None else SimulatedNoise(seed))
+    app = make_client_app(None if seed is None else SimulatedNoise(seed), least_slot_seconds=LEAST_SLOT_SECONDS)
     run(app, options.home, options.socket, frozenset(options.allow or [stub_sha256()]))
     return 0
 

@@ -6,6 +6,7 @@ import io
 import logging
 import subprocess
 import sys
+import time
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from fedseg.errors import UnreachableError
 from fedseg.federation import wire
 from fedseg.federation.client_app import make_client_app
 from fedseg.federation.flower import NodeTasks, largest_body_bytes, stub_bundle, stub_sha256
-from fedseg.federation.runner import answer
+from fedseg.federation.runner import LEAST_SLOT_SECONDS, answer
 from fedseg.server.contribution import payload_bytes
 from tests.federation.small_supernode import SmallSuperNode, small_supernode
 from tests.federation.stub_source import FILES, REFUSAL
@@ -99,6 +100,21 @@ def test_a_unit_may_allow_another_bundle_by_its_hash(node: SmallSuperNode, feder
     node.ask(asked(federation), bundle=other)
     reply = run_one(node, federation, {hashlib.sha256(other).hexdigest()})
     assert not isinstance(wire.decode(reply, federation.plan), wire.Unavailable)
+
+
+def test_across_a_network_a_reply_waits_for_a_slot_even_if_the_plan_has_none(
+    node: SmallSuperNode, federation: SmallFederation
+) -> None:
+    assert federation.plan.reply_slot_seconds == 0
+    node.ask(asked(federation), bundle=stub_bundle())
+    app = make_client_app(least_slot_seconds=LEAST_SLOT_SECONDS)
+    with NodeTasks(node.socket) as tasks:
+        task = tasks.acquire()
+        assert task is not None
+        started = time.monotonic()
+        answer(app, federation.home("north").path, task, frozenset({stub_sha256()}))
+        assert time.monotonic() - started >= LEAST_SLOT_SECONDS
+        task.close()
 
 
 def test_nothing_of_a_bundle_is_written(
