@@ -168,6 +168,11 @@ class SmallFederation:
         """The units' homes, in the plan's order."""
         return [self.home(unit.name) for unit in self.plan.units]
 
+    @property
+    def roster(self) -> dict[str, int]:
+        """Which node of `grid()` is which unit."""
+        return {unit.name: number for number, unit in enumerate(self.plan.units, 1)}
+
     def home(self, unit: str) -> NodeHome:
         """A unit's home."""
         return NodeHome.open(self.path / unit)
@@ -184,7 +189,7 @@ class SmallFederation:
 
     def grid(self, noise: NoiseSource | None = None) -> LoopbackGrid:
         """The units behind Flower's transport, with simulated noise unless told otherwise; node 1 is the first unit."""
-        configs = {number: {"home": str(home.path)} for number, home in enumerate(self.homes, 1)}
+        configs = {number: {"home": str(self.home(unit).path)} for unit, number in self.roster.items()}
         return LoopbackGrid(make_client_app(SimulatedNoise(3) if noise is None else noise), configs)
 
     def copied_to(self, path: Path) -> "SmallFederation":

@@ -9,33 +9,42 @@ from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+
+from fedseg.federation.flower import be_task, through_codec
 
 RUN_ID = 1
 
 
 class LoopbackGrid(Grid):
-    """Nodes in this process, one `Context` each, called one after another."""
+    """Nodes in this process, one `Context` each, called one after another.
+
+    It has a time of its own: no reply is ever under way, so waiting for one takes no time of anybody's.
+    """
 
     def __init__(self, client_app: ClientApp, node_configs: Mapping[int, Mapping[str, str]]) -> None:
-        # Flower 1.41 reads these class attributes whenever a Message is made; its own runtimes set them the same way.
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, 1
         self._app = client_app
-        self._run = Run.create_empty(RUN_ID)
+        self._run = be_task(RUN_ID)
         self._contexts = {
             node: Context(RUN_ID, node, dict(config), RecordDict(), {}) for node, config in node_configs.items()
         }
         self._replies: dict[str, Message] = {}
+        self._now = 0.0
+
+    def clock(self) -> float:
+        """Seconds that were waited so far."""
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += seconds
 
     def set_run(self, run: Any) -> None:  # Flower leaves the argument's type to its grids
         """Set the run, as Flower's server process does."""
         self._run = run
 
     @property
-    def run(self) -> Run:
+    def run(self) -> Any:  # a Run, whose type is Flower's own
         """The run this grid belongs to."""
         return self._run
 
@@ -65,9 +74,9 @@ class LoopbackGrid(Grid):
     def _deliver(self, message: Message) -> str:
         name = uuid.uuid4().hex
         message.metadata.__dict__["_message_id"] = name
-        arrived = message_from_proto(message_to_proto(message))
+        arrived = through_codec(message)
         reply = self._app(arrived, self._contexts[arrived.metadata.dst_node_id])
-        returned = message_from_proto(message_to_proto(reply))
+        returned = through_codec(reply)
         returned.metadata.__dict__["_message_id"] = uuid.uuid4().hex
         self._replies[name] = returned
         return name

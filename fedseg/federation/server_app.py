@@ -1,20 +1,23 @@
 """The Flower `ServerApp` of the coordinator: asks, persists, steps, signs. The protocol is in `server/rounds.py`."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
 from fedseg.clustering.request import request_bytes
-from fedseg.errors import ContributionError
+from fedseg.errors import ContributionError, RoundError
 from fedseg.federation import wire
-from fedseg.federation.exchange import exchange
+from fedseg.federation.exchange import SILENCE_SECONDS, Verdict, exchange
 from fedseg.ledger.canonical import Json
 from fedseg.ledger.store import Ledger
 from fedseg.plan import Plan, parse_plan
 from fedseg.segments.segmentation import SignedSegmentation
+from fedseg.server.contribution import Contribution
 from fedseg.server.home import ServerHome
 from fedseg.server.rounds import (
     RunState,
@@ -29,33 +32,77 @@ from fedseg.server.rounds import (
 log = logging.getLogger(__name__)
 
 
-def make_server_app() -> ServerApp:
-    """The coordinator's app; `home` and `plan` in its run configuration name directory and file."""
+@dataclass(frozen=True, slots=True)
+class RoundProgress:
+    """Where a round stands."""
+
+    step: int
+    rounds: int
+    """How many rounds the plan has."""
+    answered: tuple[str, ...]
+    """Units whose contribution to this round is logged."""
+    waiting: Mapping[str, str]
+    """The plan's other units, each with what is waited for, in words."""
+    seconds_left: float
+    """Until the round's deadline."""
+
+
+Watch = Callable[[RoundProgress], None]
+"""Called before a round is asked for, at every change and at least at every poll; what it raises ends the run."""
+
+
+def make_server_app(*, roster: Mapping[str, int], watch: Watch = lambda _: None) -> ServerApp:
+    """The coordinator's app; `home` and `plan` in its run configuration name directory and file.
+
+    Args:
+        roster: Units and their Flower nodes.
+        watch: As for `run_plan`.
+    """
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         home = ServerHome.open(Path(str(context.run_config["home"])))
-        run_plan(grid, home, Path(str(context.run_config["plan"])).read_bytes())
+        document = Path(str(context.run_config["plan"])).read_bytes()
+        run_plan(grid, home, document, roster=roster, watch=watch)
 
     return app
 
 
 def run_plan(
-    grid: Grid, home: ServerHome, document: bytes, *, on_round: Callable[[int], None] = lambda _: None
+    grid: Grid,
+    home: ServerHome,
+    document: bytes,
+    *,
+    roster: Mapping[str, int],
+    watch: Watch = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> SignedSegmentation:
     """Run a plan to its end, from wherever the server's ledger says it stands, and publish the result.
 
+    A round is closed when every unit of the plan that is in the roster has answered, or else at the deadline.
+
+    Args:
+        grid: Flower's transport.
+        home: The server's.
+        document: The plan's TOML.
+        roster: Units and their Flower nodes; others than the plan's are not asked.
+        watch: Sees what is waited for; an error that it raises ends the run, which can go on later.
+        clock: Monotonic seconds.
+        sleep: Waits that many seconds.
+
     Raises:
-        RoundError: If a round ends below the plan's quorum; all replies received stay logged.
+        RoundError: If the roster has too few units for the plan's quorum, or a round ends below it; all replies
+            received stay logged.
     """
     plan = parse_plan(document)
     with home.ledger() as ledger:
         _log_plan(ledger, plan, document)
         run = _resume(ledger, plan)
         while run.request is not None:
-            on_round(run.state.step)
-            run = _ask(grid, ledger, run)
+            _require_quorum(run, roster)
+            run = _ask(grid, ledger, run, roster=roster, watch=watch, clock=clock, sleep=sleep)
             closed = close_round(run)
             persist_round(ledger, run)
             log.info("round.closed step=%d units=%d", run.state.step, len(run.received))
@@ -63,37 +110,94 @@ def run_plan(
         return _publish(ledger, home, run)
 
 
-def _ask(grid: Grid, ledger: Ledger, run: RunState) -> RunState:
-    """Ask every node for the open round, unless all units have answered already; persist each reply at once."""
-    request = run.request
-    if request is None or len(run.received) == len(run.plan.units):
-        return run
+def _require_quorum(run: RunState, roster: Mapping[str, int]) -> None:
+    """Refuse to begin a round that cannot reach its quorum."""
+    missing = [unit.name for unit in run.plan.units if unit.name not in roster and unit.name not in run.received]
+    known = len(run.plan.units) - len(missing)
+    if known < run.plan.quorum:
+        raise RoundError(
+            f"{known} of the plan's {len(run.plan.units)} units are registered at this server",
+            why=f"its quorum is {run.plan.quorum}; not registered: {', '.join(missing)}",
+            fix="for each of them: fedseg server approve DIR UNIT --key node.pub",
+        )
 
-    def take(reply: Message) -> bool:
+
+def _ask(
+    grid: Grid,
+    ledger: Ledger,
+    run: RunState,
+    *,
+    roster: Mapping[str, int],
+    watch: Watch,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> RunState:
+    """The run after every unit without a contribution to the open round was asked for one; each is logged at once.
+
+    Raises:
+        ValueError: If no round is open.
+    """
+    plan, request = run.plan, run.request
+    if request is None:
+        raise ValueError("all rounds are closed")
+    absent = [unit.name for unit in plan.units if unit.name not in run.received]
+    unregistered = {name: "not registered" for name in absent if name not in roster}
+
+    def take(unit: str, reply: Message) -> Verdict:
         nonlocal run
-        try:
-            answer = wire.decode(wire.unpack_reply(reply), run.plan)
-            if isinstance(answer, wire.Unavailable):
-                log.warning("reply.unavailable step=%d", run.state.step)
-                return False
-            accepted = accept(run, answer)
-        except ContributionError as error:
-            log.warning(
-                "reply.refused step=%d code=%s what=%s why=%s", run.state.step, error.code, error.what, error.why
-            )
-            return False
-        persist_contribution(ledger, answer)
-        run = accepted
-        return True
+        verdict, run = _judge(ledger, run, unit, reply)
+        return verdict
+
+    def report(waiting: Mapping[str, str], seconds_left: float) -> None:
+        answered = tuple(unit.name for unit in plan.units if unit.name in run.received)
+        watch(RoundProgress(run.state.step, plan.rounds, answered, {**waiting, **unregistered}, seconds_left))
 
     exchange(
         grid,
-        sorted(grid.get_node_ids()),
-        request_bytes(run.plan.digest, request),
-        deadline_seconds=run.plan.deadline_seconds,
+        {name: roster[name] for name in absent if name in roster},
+        request_bytes(plan.digest, request),
+        deadline_seconds=plan.deadline_seconds,
         take=take,
+        report=report,
+        silence_seconds=SILENCE_SECONDS + plan.reply_slot_seconds,
+        clock=clock,
+        sleep=sleep,
     )
     return run
+
+
+def _judge(ledger: Ledger, run: RunState, unit: str, reply: Message) -> tuple[Verdict, RunState]:
+    """What a reply of `unit` is worth, and the run with it; a contribution is logged before it counts."""
+    try:
+        answer = _read(unit, reply, run.plan)
+        if isinstance(answer, wire.Unavailable):
+            return Verdict.UNAVAILABLE, run
+        accepted = accept(run, answer)
+    except ContributionError as error:
+        log.warning(
+            "reply.refused step=%d unit=%s code=%s what=%s why=%s",
+            run.state.step, unit, error.code, error.what, error.why,
+        )  # fmt: skip
+        return Verdict.REFUSED, run
+    persist_contribution(ledger, answer)
+    log.info("reply.logged step=%d unit=%s", run.state.step, unit)
+    return Verdict.COUNTED, accepted
+
+
+def _read(unit: str, reply: Message, plan: Plan) -> Contribution | wire.Unavailable:
+    """What `unit` replied.
+
+    Raises:
+        ContributionError: If it cannot be read, or is another unit's contribution.
+    """
+    answer = wire.decode(wire.unpack_reply(reply), plan)
+    if isinstance(answer, Contribution) and answer.unit != unit:
+        raise ContributionError(
+            f"a reply of unit {unit} holds a contribution of unit {answer.unit}",
+            why="a unit answers for itself alone",
+            fix="see which unit has which node: fedseg server status DIR",
+        )
+    return answer
 
 
 def _resume(ledger: Ledger, plan: Plan) -> RunState:
@@ -118,6 +222,3 @@ def _publish(ledger: Ledger, home: ServerHome, run: RunState) -> SignedSegmentat
             body: dict[str, Json] = {"plan_sha256": run.plan.digest, "units": [*signed.segmentation.units]}
             transaction.append("publication", body, payload=(name, signed.to_json()))
     return signed
-
-
-app = make_server_app()

@@ -15,7 +15,7 @@ from fedseg.audit.verify import check_against_units, recompute_segmentation, ver
 from fedseg.errors import PlanMismatchError, RoundError
 from fedseg.federation.client_app import make_client_app
 from fedseg.federation.loopback import LoopbackGrid
-from fedseg.federation.server_app import run_plan
+from fedseg.federation.server_app import Watch, run_plan
 from fedseg.node.approvals import approve
 from fedseg.node.home import NodeHome
 from fedseg.plan import Plan, parse_plan
@@ -117,7 +117,7 @@ def simulate(loaded: LoadedScenario, out: Path, *, resume: bool = False, progres
         progress("units check and approve the plan", 1 + done, total)
         approve(home, plan, document, now=now)
     signed = _run(
-        loaded, layout, homes, document, lambda step: progress("running the rounds", 1 + len(homes) + step, total)
+        loaded, layout, homes, document, lambda at: progress("running the rounds", 1 + len(homes) + at.step, total)
     )
     progress("verifying every ledger and recomputing the segments", total - 1, total)
     units, verified = _verify(layout, plan, signed)
@@ -183,12 +183,14 @@ def noise_source(loaded: LoadedScenario) -> NoiseSource:
 
 
 def _run(
-    loaded: LoadedScenario, layout: Layout, homes: list[NodeHome], document: bytes, on_round: Callable[[int], None]
+    loaded: LoadedScenario, layout: Layout, homes: list[NodeHome], document: bytes, watch: Watch
 ) -> SignedSegmentation:
-    configs = {number + 1: {"home": str(home.path)} for number, home in enumerate(homes)}
+    roster = {home.settings.unit: number for number, home in enumerate(homes, 1)}
+    configs = {number: {"home": str(home.path)} for number, home in enumerate(homes, 1)}
     grid = LoopbackGrid(make_client_app(noise_source(loaded)), configs)
+    server = ServerHome.open(layout.server)
     try:
-        return run_plan(grid, ServerHome.open(layout.server), document, on_round=on_round)
+        return run_plan(grid, server, document, roster=roster, watch=watch, clock=grid.clock, sleep=grid.sleep)
     except RoundError:
         # Units do not tell the server why they do not answer. Here their disks are ours, so a full one can be named.
         for home in homes:

@@ -13,7 +13,7 @@ SIZES = {"north": 60, "south": 50}
 def finished(tmp_path_factory: pytest.TempPathFactory) -> SmallFederation:
     """Three rounds with simulated noise, published; not to be written to."""
     federation = make_federation(tmp_path_factory.mktemp("audit") / "federation", SIZES).approve_all()
-    run_plan(federation.grid(), federation.server, federation.document)
+    run_plan(federation.grid(), federation.server, federation.document, roster=federation.roster)
     return federation
 
 

@@ -207,8 +207,8 @@ def test_a_whole_run_looks_the_same_from_outside_whoever_is_in_the_table(
     plain, changed = Recording(federation.grid()), federation.copied_to(tmp_path / "changed")
     world(changed)
     other = Recording(changed.grid())
-    run_plan(plain, federation.server, federation.document)
-    run_plan(other, changed.server, changed.document)
+    run_plan(plain, federation.server, federation.document, roster=federation.roster)
+    run_plan(other, changed.server, changed.document, roster=changed.roster)
     assert len(plain.sent) == 2 * 2 * federation.plan.rounds
     assert other.sent == plain.sent
 

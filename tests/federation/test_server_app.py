@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedseg.errors import PlanError, RoundError, SettingsError
+from fedseg.errors import JobCancelledError, PlanError, RoundError, SettingsError
 from fedseg.federation import wire
 from fedseg.federation.loopback import LoopbackGrid
-from fedseg.federation.server_app import make_server_app, run_plan
-from fedseg.segments.segmentation import parse_signed
+from fedseg.federation.server_app import RoundProgress, make_server_app, run_plan
+from fedseg.segments.segmentation import SignedSegmentation, parse_signed
 from fedseg.server.home import ServerHome
 from tests.small_federation import SmallFederation
 
@@ -27,7 +27,12 @@ class Faulty(Grid):
     def __init__(self, inner: LoopbackGrid, fault: Fault) -> None:
         self.inner, self.fault = inner, fault
         self.asked: list[int] = []
-        self.rounds = 0
+
+    def clock(self) -> float:
+        return self.inner.clock()
+
+    def sleep(self, seconds: float) -> None:
+        self.inner.sleep(seconds)
 
     def set_run(self, run: Any) -> None:
         self.inner.set_run(run)
@@ -43,7 +48,6 @@ class Faulty(Grid):
         return self.inner.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        self.rounds += 1
         pushed = list(messages)
         self.asked += [message.metadata.dst_node_id for message in pushed]
         return self.inner.push_messages(pushed)
@@ -67,10 +71,15 @@ def entries_of(server: ServerHome) -> list[str]:
         return [entry.kind for entry in ledger.entries()]
 
 
+def run(federation: SmallFederation, grid: LoopbackGrid | Faulty | None = None, **named: Any) -> SignedSegmentation:
+    """Run the federation's plan, over its own grid unless told otherwise, in that grid's time."""
+    used = federation.grid() if grid is None else grid
+    terms: dict[str, Any] = {"roster": federation.roster, "clock": used.clock, "sleep": used.sleep} | named
+    return run_plan(used, federation.server, federation.document, **terms)
+
+
 def test_a_run_ends_in_a_signed_segmentation_that_stands_in_the_ledger(federation: SmallFederation) -> None:
-    steps: list[int] = []
-    signed = run_plan(federation.grid(), federation.server, federation.document, on_round=steps.append)
-    assert steps == [0, 1, 2]
+    signed = run(federation)
     assert signed.segmentation.plan_sha256 == federation.plan.digest
     assert signed.segmentation.units == ("north", "south")
     assert signed.segmentation.simulated
@@ -87,10 +96,10 @@ def test_a_run_ends_in_a_signed_segmentation_that_stands_in_the_ledger(federatio
 
 
 def test_a_finished_run_asks_nobody_again_and_gives_the_same_bytes(federation: SmallFederation) -> None:
-    first = run_plan(federation.grid(), federation.server, federation.document)
+    first = run(federation)
     entries = entries_of(federation.server)
     silent = Faulty(federation.grid(), lambda _, reply: reply)
-    assert run_plan(silent, federation.server, federation.document) == first
+    assert run(federation, silent) == first
     assert silent.asked == []
     assert entries_of(federation.server) == entries
 
@@ -104,7 +113,7 @@ def test_a_run_that_stops_after_any_reply_goes_on_to_the_same_segments(
     federation: SmallFederation, tmp_path: Path, stop: int
 ) -> None:
     undisturbed = federation.copied_to(tmp_path / "undisturbed")
-    expected = run_plan(undisturbed.grid(), undisturbed.server, undisturbed.document)
+    expected = run(undisturbed)
     seen: list[int] = []
 
     def stopping(node: int, reply: Message) -> Message:
@@ -115,8 +124,8 @@ def test_a_run_that_stops_after_any_reply_goes_on_to_the_same_segments(
 
     grid = federation.grid()
     with pytest.raises(Interrupted):
-        run_plan(Faulty(grid, stopping), federation.server, federation.document)
-    resumed = run_plan(grid, federation.server, federation.document)
+        run(federation, Faulty(grid, stopping))
+    resumed = run(federation, grid)
     assert resumed.segmentation == expected.segmentation
 
 
@@ -125,9 +134,9 @@ def test_a_unit_that_is_unavailable_is_absent_and_the_quorum_goes_on(
 ) -> None:
     federation.customers_file("south").unlink()
     with caplog.at_level(logging.INFO):
-        signed = run_plan(federation.grid(), federation.server, federation.document)
+        signed = run(federation)
     assert signed.segmentation.units == ("north",)
-    assert "reply.unavailable step=0" in caplog.text
+    assert "unit=south why=unavailable, its own log says why" in caplog.text
 
 
 BAD_REPLIES: dict[str, Callable[[Message], Message]] = {
@@ -135,7 +144,6 @@ BAD_REPLIES: dict[str, Callable[[Message], Message]] = {
     "nothing": lambda reply: replaced(reply, b""),
     "a changed byte": lambda reply: replaced(reply, wire.unpack_reply(reply)[:-1] + b"?"),
     "no record": lambda reply: Message(RecordDict(), reply_to=reply),
-    "an error of Flower's": lambda reply: Message(Error(code=5, reason="a reason"), reply_to=reply),
 }
 
 
@@ -151,9 +159,10 @@ def test_a_reply_that_is_no_release_is_refused_and_the_others_count(
         return made
 
     with caplog.at_level(logging.WARNING):
-        signed = run_plan(Faulty(federation.grid(), fault), federation.server, federation.document)
+        signed = run(federation, Faulty(federation.grid(), fault))
     assert signed.segmentation.units == ("north",)
-    assert caplog.text.count("reply.refused") == 3
+    assert caplog.text.count("unit=south why=its reply was refused") == 3
+    assert "reply.refused step=0 unit=south code=E805" in caplog.text
     assert entries_of(federation.server).count("contribution") == 3
 
 
@@ -166,7 +175,7 @@ def test_a_reply_replayed_from_an_earlier_round_is_refused(federation: SmallFede
         kept.append(wire.unpack_reply(reply))
         return replaced(reply, kept[0])
 
-    signed = run_plan(Faulty(federation.grid(), replay), federation.server, federation.document)
+    signed = run(federation, Faulty(federation.grid(), replay))
     with federation.server.ledger() as ledger:
         rounds = [entry.body["units"] for entry in ledger.entries() if entry.kind == "round"]
     assert rounds == [["north", "south"], ["north"], ["north"]]
@@ -177,19 +186,104 @@ def test_below_the_quorum_the_run_stops_keeps_what_came_and_goes_on_later(
     federation: SmallFederation, tmp_path: Path
 ) -> None:
     undisturbed = federation.copied_to(tmp_path / "undisturbed")
-    expected = run_plan(undisturbed.grid(), undisturbed.server, undisturbed.document)
+    expected = run(undisturbed)
     grid = federation.grid()
     nobody = Faulty(grid, lambda _, reply: replaced(reply, wire.encode_unavailable()))
     with pytest.raises(RoundError, match="0 of 2 units answered step 0"):
-        run_plan(nobody, federation.server, federation.document)
+        run(federation, nobody)
     assert entries_of(federation.server) == ["genesis", "plan"]
-    resumed = run_plan(grid, federation.server, federation.document)
+    resumed = run(federation, grid)
     assert resumed.segmentation == expected.segmentation
+
+
+def test_a_run_goes_on_by_asking_only_those_who_have_not_answered(federation: SmallFederation) -> None:
+    def only_first_of_north(node: int, reply: Message) -> Message:
+        return reply if node == 1 else replaced(reply, wire.encode_unavailable())
+
+    def stop(progress: RoundProgress) -> None:
+        if progress.answered and progress.seconds_left < 50:
+            raise JobCancelledError("the job was cancelled", why="somebody wanted it", fix="submit it again")
+
+    first = Faulty(federation.grid(), only_first_of_north)
+    with pytest.raises(JobCancelledError):
+        run(federation, first, watch=stop)
+    assert entries_of(federation.server) == ["genesis", "plan", "contribution"]
+    assert (first.asked.count(1), first.asked.count(2)) == (1, 3)
+
+    later = Faulty(federation.grid(), lambda _, reply: reply)
+    assert run(federation, later).segmentation.units == ("north", "south")
+    assert later.asked == [2, *[1, 2] * 2]
+
+
+def test_a_contribution_counts_only_from_the_unit_that_was_asked(
+    federation: SmallFederation, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept: list[bytes] = []
+
+    def borrowed(node: int, reply: Message) -> Message:
+        if node == 1:
+            kept.append(wire.unpack_reply(reply))
+            return reply
+        return replaced(reply, kept[-1])
+
+    with caplog.at_level(logging.WARNING):
+        signed = run(federation, Faulty(federation.grid(), borrowed))
+    assert signed.segmentation.units == ("north",)
+    assert "a reply of unit south holds a contribution of unit north" in caplog.text
+
+
+def test_a_unit_that_fails_at_first_is_in_the_round_all_the_same(federation: SmallFederation) -> None:
+    south: list[int] = []
+
+    def late(node: int, reply: Message) -> Message:
+        south.extend([node] * (node == 2))
+        return replaced(reply, wire.encode_unavailable()) if node == 2 and len(south) <= 3 else reply
+
+    signed = run(federation, Faulty(federation.grid(), late))
+    assert signed.segmentation.units == ("north", "south")
+    assert entries_of(federation.server).count("contribution") == 6
+
+
+def test_a_round_waits_for_every_unit_until_the_deadline(federation: SmallFederation) -> None:
+    federation.customers_file("south").unlink()
+    grid = federation.grid()
+    run(federation, grid)
+    assert grid.clock() == pytest.approx(federation.plan.rounds * federation.plan.deadline_seconds)
+
+
+def test_a_watcher_sees_each_round_from_before_it_is_asked_for_to_its_end(federation: SmallFederation) -> None:
+    seen: list[RoundProgress] = []
+    run(federation, watch=seen.append)
+    asked = {"north": "about to be asked", "south": "about to be asked"}
+    assert seen == [
+        progress
+        for step in range(3)
+        for progress in (
+            RoundProgress(step, 3, (), asked, 60),
+            RoundProgress(step, 3, ("north", "south"), {}, 60),
+        )
+    ]
+
+
+def test_a_unit_that_is_not_in_the_roster_is_not_waited_for(federation: SmallFederation) -> None:
+    seen: list[RoundProgress] = []
+    grid = federation.grid()
+    signed = run(federation, grid, roster={"north": 1, "elsewhere": 2}, watch=seen.append)
+    assert signed.segmentation.units == ("north",)
+    assert grid.clock() == 0
+    assert seen[1] == RoundProgress(0, 3, ("north",), {"south": "not registered"}, 60)
+
+
+def test_a_roster_below_the_quorum_is_refused_before_anybody_is_asked(federation: SmallFederation) -> None:
+    grid = Faulty(federation.grid(), lambda _, reply: reply)
+    with pytest.raises(RoundError, match=r"0 of the plan's 2 units are registered.*not registered: north, south"):
+        run(federation, grid, roster={"elsewhere": 2})
+    assert grid.asked == []
 
 
 def test_a_document_that_is_no_plan_starts_nothing(federation: SmallFederation) -> None:
     with pytest.raises(PlanError):
-        run_plan(federation.grid(), federation.server, b"version = 1")
+        run_plan(federation.grid(), federation.server, b"version = 1", roster=federation.roster)
     assert entries_of(federation.server) == ["genesis"]
 
 
@@ -197,7 +291,7 @@ def test_the_server_app_finds_home_and_plan_in_its_configuration(federation: Sma
     (federation.path / "plan.toml").write_bytes(federation.document)
     config = {"home": str(federation.path / "server"), "plan": str(federation.path / "plan.toml")}
     context = Context(1, 1, {}, RecordDict(), dict(config))
-    make_server_app()(federation.grid(), context)
+    make_server_app(roster=federation.roster)(federation.grid(), context)
     assert entries_of(federation.server)[-1] == "publication"
 
 

@@ -64,7 +64,8 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A run in which none, one or both of the units simulate their noise."""
     folder = tmp_path_factory.mktemp("named") / "run"
     federation = make_federation(folder / "nodes", {"north": 40, "south": 30}).approve_all()
-    signed = run_plan(grid_of(federation, request.param), federation.server, federation.document)
+    grid = grid_of(federation, request.param)
+    signed = run_plan(grid, federation.server, federation.document, roster=federation.roster)
     (federation.path / "server").rename(folder / "server")
     (folder / "plan.toml").write_bytes(federation.document)
     (folder / "segmentation.json").write_bytes(signed.to_json())
