@@ -257,10 +257,10 @@ class StorageError(DataError):
 
 
 class ContributionError(DataError):
-    """A reply's bytes are not a release: that unit is absent this round."""
+    """A reply's bytes are not a release: the unit is asked again."""
 
     code = "E805"
-    summary = "A reply could not be read as a release of this plan and step; that unit is absent this round."
+    summary = "A reply could not be read as a release of this plan and step; the unit is asked again."
 
 
 class RequestError(DataError):
