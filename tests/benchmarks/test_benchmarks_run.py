@@ -12,12 +12,14 @@ SMALL = {
     "accuracy": ("--repetitions", "2", "--epsilon", "2", "--families", "real"),
     "statistics": ("--rows", "4000", "--repetitions", "1"),
     "ledger": ("--releases", "5"),
+    "federation": ("--nodes", "2", "--rounds", "2", "--turns", "1"),
 }
 
 KEYS = {
     "accuracy": {"data", "n", "d", "k", "units", "trust", "epsilon", "algorithm", "cost_ratio_median", "repetitions"},
     "statistics": {"source", "n", "d", "k", "rows_per_second", "cpu_ratio_to_sklearn", "peak_rss_mb"},
     "ledger": {"releases_per_second", "fsyncs_per_second", "verify_seconds", "entries"},
+    "federation": {"round_seconds_median", "stock_flower_round_seconds_median", "run_seconds", "nodes"},
 }
 
 
