@@ -20,7 +20,7 @@ from fedseg.federation.flower import Link, start_log
 from fedseg.federation.server_app import RoundProgress, make_server_app
 from fedseg.server.home import ServerHome
 from fedseg.server.job import Job, JobState
-from fedseg.server.jobs import PLAN_FILE, JobStore
+from fedseg.server.jobs import CANCEL_FILE, PLAN_FILE, JobStore
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class _Watch:
         if self._jobs.cancel_wanted(self._name):
             raise JobCancelledError(
                 f"job {self._name} was cancelled",
-                why="someone asked for it with `fedseg job cancel`",
+                why=f"there is a file {CANCEL_FILE} beside its plan",
                 fix="submit the plan again to go on: answered steps are not charged twice",
             )
 

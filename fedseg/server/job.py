@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fedseg.errors import FedsegError, UnreachableError, every_error
+from fedseg.errors import FedsegError, JobCancelledError, UnreachableError, every_error
 from fedseg.plan import Plan
 
 ATTEMPTS_MAX = 5
@@ -124,6 +124,11 @@ class Job:
             raise ValueError("its id is not that of its plan")
         return job
 
+    @property
+    def round(self) -> int:
+        """The open round, counted from 1; the last one if all are closed."""
+        return min(self.step + 1, self.rounds)
+
     def to_json(self) -> bytes:
         """The content of job.json."""
         return _JOB.dump_json(self, indent=2) + b"\n"
@@ -136,6 +141,25 @@ class Job:
     def seconds_left(self, now: datetime) -> float | None:
         """Seconds until the open round ends; None while no round is open."""
         return None if self.until is None else max(0.0, (datetime.fromisoformat(self.until) - now).total_seconds())
+
+    def in_words(self) -> str:
+        """Where it stands."""
+        if self.state is not JobState.RUNNING:
+            return f"it is {self.state}"
+        place = f"round {self.round} of {self.rounds}"
+        if not self.waiting:
+            return f"{place} is about to be {'opened' if self.until is None else 'closed'}"
+        return f"{place} waits for " + ", ".join(f"{unit} ({words})" for unit, words in self.waiting.items())
+
+    def failure(self) -> FedsegError | None:
+        """The error of a job that has ended otherwise than finished."""
+        if self.state is JobState.CANCELLED:
+            return JobCancelledError(
+                f"job {self.id} was cancelled",
+                why="someone asked for it with `fedseg job cancel`",
+                fix="submit the plan again to go on: answered steps are not charged twice",
+            )
+        return None if self.error is None else self.error.error()
 
     def queued_again(self, *, now: datetime) -> "Job":
         """After it has failed or was cancelled. What was answered stays so, and its last run can still be stopped."""

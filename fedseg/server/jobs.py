@@ -11,13 +11,21 @@ charges stand in ledgers: a job is a note of what is to be done, and losing one 
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from fedseg.errors import DeploymentError, PlanMismatchError, SettingsError
+from fedseg.errors import (
+    DeploymentError,
+    JobUnfinishedError,
+    PlanError,
+    PlanMismatchError,
+    SettingsError,
+    UnreachableError,
+)
 from fedseg.plan import Plan, parse_plan
 from fedseg.server.job import Job, JobState
 from fedseg.server.shared_folder import SharedFolder
@@ -28,6 +36,11 @@ CANCEL_FILE = "cancel"
 SEGMENTATION_FILE = "segmentation.json"
 COORDINATOR_FILE = "coordinator.lock"
 """Held by the one coordinator of the directory."""
+
+LOOK_SECONDS = 0.5
+"""Between two looks of someone who waits for a job."""
+ABSENCE_SECONDS = 30.0
+"""How long a coordinator may be absent, as while it is restarted, before waiting for its job is given up."""
 
 
 class Submission(NamedTuple):
@@ -107,8 +120,8 @@ class JobStore:
                 fix=f"fedseg job list --server {self.path.parent}",
             )
         try:
-            job = Job.from_json((self.path / name / RECORD_FILE).read_bytes())
-        except ValueError as error:
+            job = Job.from_json(self._shared.read(f"{name}/{RECORD_FILE}"))
+        except (ValueError, OSError) as error:
             raise self._unreadable(name, str(error)) from error
         if job.id != name:
             raise self._unreadable(name, "its id is not the name of its directory")
@@ -126,18 +139,26 @@ class JobStore:
             PlanError: If the file is no plan any more.
             PlanMismatchError: If it is another plan than was submitted.
         """
-        path = self.folder(job.id) / PLAN_FILE
         try:
-            plan = parse_plan(path.read_bytes())
+            plan = parse_plan(self._shared.read(f"{job.id}/{PLAN_FILE}"))
         except OSError as error:
             raise DeploymentError(
                 f"the plan of job {job.id} cannot be read",
-                why=f"{path}: {error.strerror or type(error).__name__}",
+                why=str(error),
                 fix=f"fedseg job submit PLAN.toml --server {self.path.parent}",
             ) from error
         if plan.digest != job.plan_sha256:
             raise self._other_plan(job, plan)
         return plan
+
+    def open_plans(self) -> list[Plan]:
+        """The plans of all jobs that have not ended; those that cannot be read will fail by themselves."""
+        plans: list[Plan] = []
+        for job in self.jobs():
+            if not job.state.is_end:
+                with contextlib.suppress(DeploymentError, PlanError, PlanMismatchError):
+                    plans.append(self.plan(job))
+        return plans
 
     def next(self) -> Job | None:
         """What to work on now: what a killed coordinator has left running, or else the oldest in the queue."""
@@ -209,6 +230,40 @@ class JobStore:
         with self._shared.locked():
             self._shared.write(f"{name}/{SEGMENTATION_FILE}", segmentation)
         return self.change(name, lambda job: job.finished(now=now))
+
+    def wait(self, name: str, *, timeout: float | None, see: Callable[[Job, bool], None]) -> Job:
+        """The job once it has ended.
+
+        Args:
+            name: Its id.
+            timeout: Most seconds to wait; None waits as long as a coordinator works on the jobs.
+            see: Called at each look with the job, and with whether there is a coordinator.
+
+        Raises:
+            JobUnfinishedError: If it has not ended by then; it goes on.
+            UnreachableError: If there has been no coordinator for `ABSENCE_SECONDS`.
+            SettingsError: If there is no job of this id.
+            DeploymentError: If its record cannot be read.
+        """
+        begun = attended_at = time.monotonic()
+        while not (job := self.read(name)).state.is_end:
+            attended, now = self.attended(), time.monotonic()
+            attended_at = now if attended else attended_at
+            see(job, attended)
+            if timeout is not None and now - begun >= timeout:
+                raise JobUnfinishedError(
+                    f"job {name} has not ended within {timeout:g} s",
+                    why=job.in_words(),
+                    fix=f"fedseg job wait {name} --server {self.path.parent}",
+                )
+            if now - attended_at >= ABSENCE_SECONDS:
+                raise UnreachableError(
+                    f"nobody works on job {name}",
+                    why=f"no coordinator has been there for {ABSENCE_SECONDS:g} s; the job is {job.state}",
+                    fix=f"fedseg server start {self.path.parent}",
+                )
+            time.sleep(LOOK_SECONDS if timeout is None else min(LOOK_SECONDS, max(0.0, begun + timeout - now)))
+        return job
 
     @contextlib.contextmanager
     def attend(self) -> Generator[None]:

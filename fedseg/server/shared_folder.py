@@ -5,8 +5,10 @@ and a crash leaves one of them. What root makes belongs to the directory's owner
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from fedseg.errors import StorageError
 
 LOCK_SECONDS = 10.0
 """Longest wait for another process to be done with a change, which takes milliseconds."""
+READ_BYTES_MAX = 1024 * 1024
+"""Nothing that is kept in such a directory is longer, so nothing more is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,19 @@ class SharedFolder:
         if not place.exists():
             place.mkdir(mode=0o755)
             self._give(place)
+
+    def read(self, name: str) -> bytes:
+        """The content of a small file.
+
+        Raises:
+            OSError: If it cannot be read, or is a link or no plain file: its owner neither leads root elsewhere nor
+                keeps it waiting.
+        """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        with _opened(self.path / name, flags) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "it is no plain file", str(self.path / name))
+            return file.read(READ_BYTES_MAX)
 
     def write(self, name: str, content: bytes) -> None:
         """Replace the file `name` (DIRECTORY/FILE), and wait until the disk holds it; only inside `locked`.

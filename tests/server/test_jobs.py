@@ -201,6 +201,35 @@ def test_a_record_in_another_jobs_directory_is_not_believed(jobs: JobStore) -> N
         jobs.read("another")
 
 
+@pytest.mark.parametrize("what", ["fifo", "link", "directory"])
+def test_a_record_that_is_no_plain_file_is_damaged_and_nobody_waits_for_it(
+    jobs: JobStore, tmp_path: Path, what: str
+) -> None:
+    job = jobs.submit(document(), now=NOW).job
+    record = jobs.path / job.id / "job.json"
+    elsewhere = tmp_path / "elsewhere"
+    record.rename(elsewhere)
+    if what == "fifo":
+        os.mkfifo(record)
+    elif what == "link":
+        record.symlink_to(elsewhere)
+    else:
+        record.mkdir()
+
+    with pytest.raises(DeploymentError, match=f"record of job {job.id}"):
+        jobs.read(job.id)
+    assert jobs.next() is None
+
+
+def test_the_plans_of_jobs_that_have_not_ended_are_those_that_can_be_read(jobs: JobStore) -> None:
+    queued, broken = jobs.submit(document(), now=NOW).job, jobs.submit(document("broken"), now=NOW).job
+    over = jobs.submit(document("over"), now=NOW).job
+    jobs.cancel(over.id, now=NOW)
+    (jobs.path / broken.id / "plan.toml").write_text("k = ", encoding="utf-8")
+
+    assert jobs.open_plans() == [jobs.plan(queued)]
+
+
 def test_a_plan_that_was_exchanged_is_not_run(jobs: JobStore) -> None:
     job = jobs.submit(document(), now=NOW).job
     path = jobs.path / job.id / "plan.toml"
