@@ -11,7 +11,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedseg.errors import UnreachableError
-from fedseg.federation.flower import Link, NodeInfo
+from fedseg.federation.flower.link import Link, NodeInfo
 from tests.small_federation import SmallFederation
 
 

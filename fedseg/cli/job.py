@@ -151,7 +151,8 @@ def _facts(jobs: "JobStore", job: "Job") -> dict[str, Any]:
 def _preview(deployment: "ServerDeployment", jobs: "JobStore", plan: "Plan") -> dict[str, Any]:
     """What running the plan means, and who would be there now."""
     from fedseg.errors import UnreachableError
-    from fedseg.federation.flower import Link, largest_body_bytes
+    from fedseg.federation.flower.link import Link
+    from fedseg.federation.flower.messages import largest_body_bytes
     from fedseg.privacy.budget import upper_float
     from fedseg.server.job import Job
 

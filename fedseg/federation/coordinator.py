@@ -16,7 +16,8 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 
 from fedseg.errors import FedsegError, JobCancelledError, LedgerUnreadableError, RunLostError, UnreachableError
-from fedseg.federation.flower import Link, start_log
+from fedseg.federation.flower.link import Link
+from fedseg.federation.flower.sockets import start_log
 from fedseg.federation.server_app import RoundProgress, make_server_app
 from fedseg.server.home import ServerHome
 from fedseg.server.job import Job, JobState

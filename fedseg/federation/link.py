@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from fedseg.federation.flower import serve_link, start_log
+from fedseg.federation.flower.services import serve_link
+from fedseg.federation.flower.sockets import start_log
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from fedseg.federation.flower import be_task, through_codec
+from fedseg.federation.flower.messages import be_task, through_codec
 
 RUN_ID = 1
 

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedseg.errors import NotAdmittedError
-from fedseg.federation.flower import serve_node, start_log
+from fedseg.federation.flower.services import serve_node
+from fedseg.federation.flower.sockets import start_log
 
 log = logging.getLogger(__name__)
 

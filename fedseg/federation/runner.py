@@ -20,7 +20,9 @@ from flwr.clientapp import ClientApp
 from fedseg.errors import BundleError, FedsegError, RunLostError, UnreachableError
 from fedseg.federation import wire
 from fedseg.federation.client_app import make_client_app
-from fedseg.federation.flower import TASK_POLL_SECONDS, NodeTask, NodeTasks, start_log, stub_sha256
+from fedseg.federation.flower.bundle import stub_sha256
+from fedseg.federation.flower.sockets import TASK_POLL_SECONDS, start_log
+from fedseg.federation.flower.tasks import NodeTask, NodeTasks
 from fedseg.node.home import NodeHome
 from fedseg.privacy.noise import SimulatedNoise
 

@@ -18,7 +18,9 @@ from flwr.supernode import start_client_internal
 from flwr.supernode.main import create_app
 from flwr.supernode.nodestate import NodeStateFactory
 
-from fedseg.federation import flower, wire
+from fedseg.federation import wire
+from fedseg.federation.flower.messages import be_task
+from fedseg.federation.flower.sockets import listen, web_server
 
 NODE_ID = 77
 
@@ -32,7 +34,7 @@ class SmallSuperNode:
 
     def ask(self, request: bytes, *, bundle: bytes, run_id: int = 5, claimed_hash: str | None = None) -> Message:
         """Put one instruction in the node's hands, as its network loop does, with this bundle behind the run."""
-        run = flower.be_task(run_id)
+        run = be_task(run_id)
         run.fab_hash = hashlib.sha256(bundle).hexdigest() if claimed_hash is None else claimed_hash
         run.series_id = run_id
         state = self.states.state()
@@ -63,8 +65,8 @@ class SmallSuperNode:
 def small_supernode(socket: Path) -> Iterator[SmallSuperNode]:
     """The interface, for the length of a test."""
     states = NodeStateFactory(ObjectStoreFactory())
-    server = flower.web_server(create_app(states, None))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [flower.listen(socket)]})
+    server = web_server(create_app(states, None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listen(socket)]})
     thread.start()
     end = time.monotonic() + 20
     while not server.started and time.monotonic() < end:

@@ -42,4 +42,4 @@ clientapp = "stub.app:app"
 
 if __name__ == "__main__":
     packed, _ = build_fab_from_files(FILES)
-    (Path(__file__).parents[2] / "fedseg/federation/stub.fab").write_bytes(packed)
+    (Path(__file__).parents[2] / "fedseg/federation/flower/stub.fab").write_bytes(packed)

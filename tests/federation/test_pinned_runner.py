@@ -18,7 +18,9 @@ from fedseg.clustering.request import request_bytes
 from fedseg.errors import UnreachableError
 from fedseg.federation import wire
 from fedseg.federation.client_app import make_client_app
-from fedseg.federation.flower import NodeTasks, largest_body_bytes, stub_bundle, stub_sha256
+from fedseg.federation.flower.bundle import stub_bundle, stub_sha256
+from fedseg.federation.flower.messages import largest_body_bytes
+from fedseg.federation.flower.tasks import NodeTasks
 from fedseg.federation.runner import LEAST_SLOT_SECONDS, answer
 from fedseg.server.contribution import payload_bytes
 from tests.federation.small_supernode import SmallSuperNode, small_supernode

@@ -1,0 +1,242 @@
+"""The server's side of a link, over its socket: nodes, runs, and the grid of a run."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.app import Message
+from flwr.common.constant import SubStatus
+from flwr.common.serde import fab_from_proto, run_from_proto
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest
+from flwr.proto.fab_pb2 import Fab
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, PushTaskOutputRequest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid import HttpGrid
+
+from fedseg.errors import DeploymentError, UnreachableError
+from fedseg.federation.flower.bundle import stub_bundle
+from fedseg.federation.flower.sockets import TASK_POLL_SECONDS, Heartbeat, over_socket, runtime_client, unreachable
+
+log = logging.getLogger(__name__)
+
+ONLINE: Final = "online"
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A registered node as the link knows it."""
+
+    unit: str
+    node_id: int
+    online: bool
+    last_seen: str
+    """ISO time until which it counts as connected, or since which it does not; empty if it never was."""
+    public_key: bytes
+    """As Flower compares it: PEM."""
+
+
+class LinkGrid(HttpGrid):
+    """Flower's grid over the link's socket; what goes wrong on the way are errors of ours."""
+
+    def __init__(self, path: Path, token: str) -> None:
+        super().__init__(token=token, insecure=True)
+        self._path = path
+        self._client = runtime_client(path, "flwr-serverapp", token)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Ids of the nodes that are connected.
+
+        Raises:
+            UnreachableError, RunLostError: If the link is down or does not know the run any more.
+        """
+        try:
+            return super().get_node_ids()
+        except httpx.HTTPError as error:
+            raise unreachable(self._path, error) from None
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Push messages; errors as `get_node_ids`."""
+        try:
+            return super().push_messages(messages)
+        except httpx.HTTPError as error:
+            raise unreachable(self._path, error) from None
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Pull replies; errors as `get_node_ids`."""
+        try:
+            return super().pull_messages(message_ids)
+        except httpx.HTTPError as error:
+            raise unreachable(self._path, error) from None
+
+
+class ServerTask:
+    """A run in the hands of this process: its grid, and a heartbeat until the block is left."""
+
+    def __init__(self, path: Path, token: str) -> None:
+        self._grid = LinkGrid(path, token)
+        self._client = runtime_client(path, "flwr-serverapp", token)
+        self._path = path
+        try:
+            answer = self._client.PullTaskInput(PullTaskInputRequest())
+        except httpx.HTTPError as error:
+            raise unreachable(path, error) from None
+        TaskIdentity.task_id = answer.task_id
+        TaskIdentity.run_id = answer.run.run_id
+        TaskIdentity.node_id = answer.context.node_id
+        self.run_id: int = answer.run.run_id
+        self.bundle_sha256 = hashlib.sha256(fab_from_proto(answer.fab).content).hexdigest()
+        self._grid.set_run(run_from_proto(answer.run))
+        self._heartbeat = Heartbeat(self._client)
+
+    @property
+    def grid(self) -> HttpGrid:
+        """The transport of this run."""
+        return self._grid
+
+    def finish(self, completed: bool) -> None:
+        """Tell the link that the run has ended; that it cannot be told is logged and no harm."""
+        status = SubStatus.COMPLETED if completed else SubStatus.FAILED
+        try:
+            self._client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=""))
+        except httpx.HTTPError:
+            log.warning("run.end_not_told run=%d", self.run_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._heartbeat.close()
+        self._client.close()
+        self._grid.close()
+
+
+class Link:
+    """The SuperLink's control and run-time side, over its socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._control = over_socket(
+            path,
+            ControlHttpClient("http://localhost", interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr")]),
+        )
+        self._runtime = runtime_client(path, "SuperExec")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._control.close()
+        self._runtime.close()
+
+    def register(self, unit: str, public_key: bytes) -> int:
+        """Let the node with this public key (OpenSSH format) in, under the unit's name; returns its id.
+
+        Raises:
+            ValueError: If it is no public key on an elliptic curve.
+            DeploymentError: If the link refuses it, as for a key that is registered already.
+            UnreachableError: If the link is down.
+        """
+        key = load_ssh_public_key(public_key)
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ValueError("it is not a public key on an elliptic curve")  # noqa: TRY004 (the file's content, no type)
+        request = RegisterNodeRequest(public_key=public_key_to_bytes(key), name=unit)
+        try:
+            return self._control.RegisterNode(request).node_id
+        except httpx.HTTPStatusError as error:
+            raise DeploymentError(
+                f"Flower does not register the key of {unit}",
+                why=f"it answers {error.response.status_code}: most likely this key is registered already",
+                fix="fedseg server status DIR",
+            ) from None
+        except httpx.HTTPError as error:
+            raise unreachable(self._path, error) from None
+
+    def nodes(self) -> list[NodeInfo]:
+        """All registered nodes, by unit.
+
+        Raises:
+            UnreachableError: If the link is down.
+        """
+        found = self._call(lambda: self._control.ListNodes(ListNodesRequest())).nodes_info
+        listed = [
+            NodeInfo(
+                unit=node.name,
+                node_id=node.node_id,
+                online=node.status == ONLINE,
+                last_seen=node.last_deactivated_at or node.last_activated_at or "",
+                public_key=node.public_key,
+            )
+            for node in found
+            if not node.unregistered_at
+        ]
+        return sorted(listed, key=lambda node: node.unit)
+
+    def start_run(self, bundle: bytes | None = None) -> int:
+        """Start a run of the stub and return its id.
+
+        Raises:
+            UnreachableError: If the link is down or refuses it.
+        """
+        content = stub_bundle() if bundle is None else bundle
+        fab = Fab(hash_str=hashlib.sha256(content).hexdigest(), content=content)
+        answer = self._call(lambda: self._control.StartRun(StartRunRequest(fab=fab)))
+        if not answer.HasField("run_id"):
+            raise UnreachableError(
+                "Flower did not start the run", why="it gives its reason in link.log", fix="fedseg server status DIR"
+            )
+        return answer.run_id
+
+    def stop_run(self, run_id: int) -> None:
+        """End a run that a killed process has left; one that is over or unknown stays so.
+
+        Raises:
+            UnreachableError: If the link is down.
+        """
+        try:
+            self._control.StopRun(StopRunRequest(run_id=run_id))
+        except httpx.HTTPStatusError:
+            log.info("run.over_already run=%d", run_id)
+        except httpx.HTTPError as error:
+            raise unreachable(self._path, error) from None
+
+    def acquire(self, run_id: int, *, timeout: float) -> ServerTask:
+        """Take the task of run `run_id`, ending any other that waits there.
+
+        Raises:
+            UnreachableError: If the link is down, or does not hand the task out within `timeout` seconds.
+        """
+        end = time.monotonic() + timeout
+        request = AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP])
+        while True:
+            answer = self._call(lambda: self._runtime.AcquireTask(request))
+            if answer.HasField("task") and answer.token:
+                task = ServerTask(self._path, answer.token)
+                if task.run_id == run_id:
+                    return task
+                with task:  # of a run that nobody here has started
+                    task.finish(completed=False)
+            if time.monotonic() >= end:
+                raise UnreachableError(
+                    "the link hands out no task for the run it has started",
+                    why=f"waited {timeout:g} s for run {run_id}",
+                    fix="see link.log; restart with: fedseg server stop DIR, then fedseg server start DIR",
+                )
+            time.sleep(TASK_POLL_SECONDS)
+
+    def _call(self, call: Callable[[], Answer]) -> Answer:
+        try:
+            return call()
+        except httpx.HTTPError as error:
+            raise unreachable(self._path, error) from None
