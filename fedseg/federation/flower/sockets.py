@@ -24,6 +24,9 @@ TASK_POLL_SECONDS: Final = 0.2
 """Between two questions for a task, over a socket."""
 CALL_SECONDS: Final = 30.0
 """Longest wait for one answer over a socket."""
+IDLE_SECONDS: Final = 75
+"""How long a server keeps a connection on which nothing is asked: longer than any client does. httpx gives one up after
+5 s and the proxy after 60; if the server were first, a request that has just left would be lost."""
 
 Client = TypeVar("Client", bound=ProtobufClient)
 
@@ -41,7 +44,7 @@ def start_log() -> None:
 
 def web_server(app: Any) -> uvicorn.Server:
     """A quiet server for one of Flower's web applications; it speaks no WebSocket."""
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_keep_alive=IDLE_SECONDS))
 
 
 def listen(path: Path) -> socket.socket:
