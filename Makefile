@@ -38,7 +38,7 @@ QUICK := not (processes or browser or chaos or slow or extras or docs or soak)
 within = timeout --foreground --signal=INT --kill-after=30 $(1)m
 
 .PHONY: help demo fmt check lint doctest test-quick-plain test test-quick test-chaos test-coverage test-processes \
-	test-statistical test-extras test-docs soak mutants chromium clean
+	test-statistical test-extras test-docs soak mutants chromium proxy-tools clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -80,7 +80,7 @@ test-coverage: $(VENV)/.installed-test
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --show-missing --skip-covered --include='fedseg/privacy/*,fedseg/ledger/*' --fail-under=100
 
-test-processes: $(VENV)/.installed-test chromium
+test-processes: $(VENV)/.installed-test chromium proxy-tools
 	$(call within,$(BUDGET_PROCESSES)) $(PYTEST) -m "processes or browser"
 
 test-statistical: $(VENV)/.installed-test
@@ -142,4 +142,11 @@ chromium:
 	@if ! { command -v chromium && ldconfig -p | grep libatomic.so.1; } >/dev/null \
 	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium libatomic1; \
+	fi
+
+# The proxy of a real server, and what stands in for a wrong clock and a firewall in the tests. As above.
+proxy-tools:
+	@if ! { command -v nginx && command -v faketime && command -v nft; } >/dev/null \
+	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light faketime nftables; \
 	fi

@@ -10,7 +10,7 @@ import click
 import typer
 
 import fedseg
-from fedseg.cli import approve, budget, ledger, plan, policy, report, segments, simulate
+from fedseg.cli import approve, budget, job, ledger, node, plan, policy, report, segments, server, simulate
 from fedseg.cli.output import FORMAT, Format, FormatOption, show, show_error
 from fedseg.cli.settings import read_settings
 from fedseg.errors import FedsegError, SettingsError, StorageError, every_error
@@ -26,6 +26,9 @@ app.command("demo")(simulate.demo)
 app.command("simulate")(simulate.simulate)
 app.add_typer(plan.app, name="plan")
 app.command("approve")(approve.approve)
+app.add_typer(server.app, name="server")
+app.add_typer(node.app, name="node")
+app.add_typer(job.app, name="job")
 app.add_typer(policy.app, name="policy")
 app.add_typer(budget.app, name="budget")
 app.add_typer(ledger.app, name="ledger")

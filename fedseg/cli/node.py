@@ -1,0 +1,180 @@
+"""`fedseg node`: a unit's own machine, with the process that speaks to the server and the one that has the data."""
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedseg.cli.output import Format, FormatOption, say, show
+from fedseg.cli.processes import ForegroundOption, SingleUserOption, TimeoutOption, process_table, single_user_note
+from fedseg.errors import SettingsError
+
+app = typer.Typer(help="A unit's node: one process speaks to the server, the other has the data.", no_args_is_help=True)
+DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The node's directory.")]
+
+REHEARSAL = "REHEARSAL: the noise is simulated, so nothing this node releases is private"
+
+
+class DataFormat(enum.StrEnum):
+    """How the customers' file is written."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class Process(enum.StrEnum):
+    """A process of a node."""
+
+    NETWORK = "network"
+    DATA = "data"
+
+
+@app.command()
+def init(
+    directory: DirectoryArgument,
+    unit: Annotated[str, typer.Option(help="The unit's name, as in plans.")],
+    server: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
+    ca: Annotated[Path, typer.Option(help="The server's ca.crt.", exists=True, dir_okay=False)],
+    policy: Annotated[Path, typer.Option(help="POLICY.yaml; it is copied.", exists=True, dir_okay=False)],
+    data: Annotated[Path, typer.Option(help="The customers' file; it stays where it is.")],
+    subject: Annotated[str, typer.Option(help="Its column with the customer's identifier.")],
+    data_format: Annotated[
+        DataFormat | None, typer.Option(help="How it is written; by its name's end unless said.")
+    ] = None,
+    network_user: Annotated[str | None, typer.Option(help="System user who speaks to the server.")] = None,
+    data_user: Annotated[str | None, typer.Option(help="System user who reads the data and owns the ledger.")] = None,
+    single_user: SingleUserOption = False,
+    rehearsal_seed: Annotated[
+        int | None, typer.Option(min=0, help="Simulate the noise from this seed: NOT PRIVATE, for rehearsals alone.")
+    ] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Make a node's directory: keys, policy, an empty ledger. Nothing is started, nothing overwritten."""
+    from fedseg.deploy import node
+    from fedseg.deploy.certificates import fingerprint
+    from fedseg.deploy.users import choose
+    from fedseg.node.home import SourceSettings
+
+    users = choose(network_user, data_user, single_user=single_user, options=("--network-user", "--data-user"))
+    written = data_format or _format_of(data)
+    source = SourceSettings(path=str(data.absolute()), format=written.value, subject=subject)
+    made = node.init(directory, node.NodePlan(unit, server, ca, policy, source, users[0], users[1], rehearsal_seed))
+    single_user_note(single=made.single_user, lost="a break-in at the network process reaches customers and ledger")
+    facts = {
+        "directory": str(made.path),
+        "unit": unit,
+        "unit_key": made.terms.unit_key,
+        "node_key": fingerprint(made.public_key.read_bytes()),
+        "public_key": str(made.public_key),
+        "server": made.terms.server,
+        "single_user": made.single_user,
+        "noise": made.noise,
+    }
+    show(format_, facts, lambda: _describe_new(facts))
+
+
+@app.command()
+def start(
+    directory: DirectoryArgument,
+    timeout: TimeoutOption = 60.0,
+    foreground: ForegroundOption = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Start the node; says so once the server has let it in. Ended processes are started again."""
+    from fedseg.deploy import node
+    from fedseg.deploy.settings import NodeDeployment
+
+    deployment = NodeDeployment.open(directory)
+    supervisor = node.supervisor(deployment)
+    already = supervisor.is_running()
+    child = None if already else node.start(deployment, timeout=timeout, foreground=foreground, tell=say)
+    facts = {"outcome": "runs already" if already else "started", **node.facts(deployment)}
+    show(format_, facts, lambda: f"{facts['outcome']}: {_describe_connection(facts)}")
+    if child is not None:
+        supervisor.attend(child)
+
+
+@app.command()
+def stop(directory: DirectoryArgument, format_: FormatOption = Format.TEXT) -> None:
+    """Stop the node in order: it signs off at the server first."""
+    from fedseg.deploy import node
+    from fedseg.deploy.settings import NodeDeployment
+
+    deployment = NodeDeployment.open(directory)
+    outcome = "stopped" if node.supervisor(deployment).stop(say) else "did not run"
+    show(format_, {"outcome": outcome, "directory": str(deployment.path)}, lambda: outcome)
+
+
+@app.command()
+def status(directory: DirectoryArgument, format_: FormatOption = Format.TEXT) -> None:
+    """Show the node's processes, and whether the server has let it in."""
+    from fedseg.deploy import node
+    from fedseg.deploy.settings import NodeDeployment
+
+    facts = node.facts(NodeDeployment.open(directory))
+    show(
+        format_,
+        facts,
+        lambda: "\n\n".join(
+            [process_table(facts["processes"]) if facts["running"] else "not running", _describe_connection(facts)]
+        ),
+    )
+
+
+@app.command()
+def logs(
+    directory: DirectoryArgument,
+    process: Annotated[Process | None, typer.Option(help="Of this process alone.")] = None,
+    lines: Annotated[int, typer.Option(min=1, max=100_000, help="How many of the last lines.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as lines come, until Ctrl-C.")] = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show the ends of the node's logs. They hold no customer's value, and no text of an exception."""
+    from fedseg.deploy.logs import follow_lines, last_lines
+    from fedseg.deploy.settings import NodeDeployment
+
+    deployment = NodeDeployment.open(directory)
+    files = {name.value: deployment.logs / f"{name.value}.log" for name in Process if process in {None, name}}
+    if follow:
+        if format_ is Format.JSON:
+            raise SettingsError(
+                "--follow has no JSON form",
+                why="the envelope is one document, and the log does not end",
+                fix=f"fedseg node logs {directory} --format json",
+            )
+        follow_lines(list(files.values()), lines)
+        return
+    found = {name: last_lines(file, lines) for name, file in files.items()}
+    show(format_, {"logs": found}, lambda: "\n\n".join("\n".join([f"{name}:", *some]) for name, some in found.items()))
+
+
+def _format_of(data: Path) -> DataFormat:
+    try:
+        return DataFormat(data.suffix.removeprefix(".").lower())
+    except ValueError:
+        raise SettingsError(
+            f"nobody can say how {data.name} is written",
+            why="its name ends in neither .csv nor .parquet",
+            fix="say it with --data-format csv or --data-format parquet",
+        ) from None
+
+
+def _describe_new(facts: dict[str, Any]) -> str:
+    lines = [
+        f"made {facts['directory']}",
+        f"unit key   {facts['unit_key']} (for plans)",
+        f"node key   {facts['node_key']} (to read out to the server's operator)",
+        f"next       send {facts['public_key']} to the server's operator; then fedseg node start {facts['directory']}",
+    ]
+    return "\n".join([*lines, *([REHEARSAL] if facts["noise"] == "simulated" else [])])
+
+
+def _describe_connection(facts: dict[str, Any]) -> str:
+    where = f"node {facts['node_id']} of {facts['server']} since {facts['since']}"
+    said = (
+        f"{facts['unit']} is {where}"
+        if facts["connected"]
+        else f"{facts['unit']} is NOT connected to {facts['server']}"
+    )
+    return "\n".join([said, *([REHEARSAL] if facts["noise"] == "simulated" else [])])

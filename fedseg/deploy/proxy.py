@@ -1,0 +1,143 @@
+"""The proxy in front of the link: nginx, which ends TLS and lets nothing through but what a node needs.
+
+The link serves three interfaces on one socket, and two of them (start a run, register a node) ask nobody who they are.
+What may pass is therefore listed, path by path; what is not listed does not exist.
+"""
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, StrictUndefined
+
+from fedseg.deploy.directory import read_small, replace
+from fedseg.deploy.processes import Supervisor
+from fedseg.deploy.settings import ServerDeployment
+from fedseg.deploy.users import confined, is_low, program, run_as
+from fedseg.errors import DeploymentError
+from fedseg.federation.flower.messages import largest_body_bytes
+from fedseg.plan import Plan
+
+NAME: Final = "proxy"
+"""Of the process."""
+KILL_SECONDS: Final = 5.0
+"""Longest wait for the end of a process that was killed."""
+
+FLEET: Final = (
+    "activate-node",
+    "deactivate-node",
+    "send-node-heartbeat",
+    "pull-messages",
+    "push-messages",
+    "get-run",
+    "get-fab",
+    "push-object",
+    "pull-object",
+    "confirm-message-received",
+)
+"""What nodes may ask of the link. Not `register-node` and `unregister-node`: who belongs is the operator's word."""
+
+SMALLEST_BODY_BYTES: Final = 16 * 1024
+"""What may be sent while no plan needs more."""
+
+
+def nginx_conf(deployment: ServerDeployment) -> bytes:
+    """The configuration of nginx for this server."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    text = files("fedseg.deploy").joinpath("templates", "nginx.conf.j2").read_text(encoding="utf-8")
+    return (
+        environment.from_string(text)
+        .render(proxy=deployment.proxy, socket=deployment.socket, listen=deployment.terms.listen, fleet=FLEET)
+        .encode()
+    )
+
+
+def limits_conf(body_bytes: int) -> bytes:
+    """The part of the configuration that changes with the plans."""
+    return f"client_max_body_size {body_bytes};\n".encode()
+
+
+def body_limit(plans: Iterable[Plan]) -> int:
+    """The longest body in bytes that nodes of these plans may send: a tenth more than the longest they do send."""
+    longest = max((largest_body_bytes(plan) for plan in plans), default=0)
+    return max(SMALLEST_BODY_BYTES, -(-longest * 11 // 10240) * 1024)
+
+
+def write_body_limit(deployment: ServerDeployment, plans: Iterable[Plan]) -> int:
+    """Allow bodies as long as these plans need, at once if the proxy runs; returns the limit in bytes.
+
+    Args:
+        deployment: The server.
+        plans: The plans of all jobs that have not ended.
+    """
+    limit = body_limit(plans)
+    replace(deployment.proxy / "limits.conf", limits_conf(limit), deployment.proxy_account)
+    Supervisor(deployment.supervisor, deployment.logs).signal(NAME, "HUP")
+    return limit
+
+
+def write_configuration(deployment: ServerDeployment) -> None:
+    """Write nginx.conf and have nginx check it, and the certificate.
+
+    Raises:
+        DeploymentError: If nginx is missing or does not take it.
+    """
+    replace(deployment.proxy / "nginx.conf", nginx_conf(deployment), deployment.proxy_account)
+    tried = run_as(
+        deployment.proxy_account, [*_nginx(deployment), "-t", "-q"], low_ports=is_low(deployment.listen.port)
+    )
+    if tried.returncode != 0:
+        raise DeploymentError(
+            "nginx does not take its configuration",
+            why=" ".join(tried.stderr.split()),
+            fix="make what it names right, or make the server anew: fedseg server init DIR",
+        )
+
+
+def end_leftovers(deployment: ServerDeployment) -> None:
+    """Kill the workers of an nginx that was killed together with its supervisor; only while neither runs."""
+    pid_file = deployment.proxy / "nginx.pid"
+    try:
+        group = read_small(pid_file).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        return
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            name, fields = (process / "stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)
+            ours = process.stat().st_uid == deployment.proxy_account.uid
+            if ours and name.endswith("(nginx") and fields.split()[2] == group:
+                _kill(int(process.name))
+    pid_file.unlink()
+
+
+def _kill(pid: int) -> None:
+    """Kill a process and wait for its end."""
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        select.select([process], [], [], KILL_SECONDS)
+    finally:
+        os.close(process)
+
+
+def command(deployment: ServerDeployment) -> list[str]:
+    """The command that runs the proxy.
+
+    A killed nginx leaves workers that go on listening, and its successor could not: those of the process group that
+    its pid file names, which nginx removes at an orderly end, are killed first.
+    """
+    leftover = f'kill -s KILL -- "-$(cat {deployment.proxy}/nginx.pid)" 2>/dev/null; exec "$@"'
+    as_proxy = confined(deployment.proxy_account, low_ports=is_low(deployment.listen.port))
+    return [*as_proxy, "/bin/sh", "-c", leftover, "sh", *_nginx(deployment)]
+
+
+def _nginx(deployment: ServerDeployment) -> list[str]:
+    # -e: before it reads its configuration, nginx would write to a log that is not ours.
+    return [program("nginx"), "-e", "stderr", "-c", str(deployment.proxy / "nginx.conf")]
