@@ -85,7 +85,7 @@ def init(path: Path, plan: NodePlan) -> NodeDeployment:
     with new_directory(path) as part:
         for who in {plan.network, plan.data}:
             require_ready(who, path.parent)
-        require_isolation(plan.data)
+        require_isolation(plan.data, "data")
         _require_private(Path(plan.source.path), plan.network, plan.data)
         home = NodeHome.create(
             part / "unit", NodeSettings(version=1, unit=plan.unit, source=plan.source), policy=policy
@@ -147,7 +147,7 @@ def start(
     network, data = deployment.network_account, deployment.data_account
     for who in {network, data}:
         require_ready(who, deployment.path)
-    require_isolation(data)
+    require_isolation(data, "data")
     _require_private(_data_file(deployment), network, data)
     tell(f"asking {deployment.terms.server} as {network.name} (at most 30 s)")
     check_server(network, deployment.terms.server, deployment.network / "ca.crt")

@@ -28,7 +28,7 @@ from fedseg.deploy.settings import (
     terms_of,
     write_terms,
 )
-from fedseg.deploy.users import Account, caller, confined, is_low, program, python, require_ready
+from fedseg.deploy.users import Account, caller, confined, is_low, program, python, require_isolation, require_ready
 from fedseg.errors import (
     CertificateError,
     DeploymentError,
@@ -67,6 +67,7 @@ def init(path: Path, *, hosts: Sequence[str], listen: str, server: Account, prox
     with new_directory(path) as part:
         for who in {server, proxy_user}:
             require_ready(who, path.parent)
+        require_isolation(server, "link")
         home = ServerHome.create(part / "server")
         give(part / "server", server)
         make(part / "jobs", server)
@@ -134,6 +135,7 @@ def start(
     """
     for who in {deployment.server_account, deployment.proxy_account}:
         require_ready(who, deployment.path)
+    require_isolation(deployment.server_account, "link")
     _require_port(deployment.listen.port)
     proxy.end_leftovers(deployment)
     _require_free(deployment)
@@ -247,7 +249,7 @@ def _programs(deployment: ServerDeployment) -> list[Program]:
         *("--jobs", deployment.jobs),
         *("--socket", deployment.socket),
     )
-    alone = confined(deployment.server_account)
+    alone = confined(deployment.server_account, network=False)
     return [
         Program("link", [*alone, *link], deployment.home, priority=10, start_seconds=3),
         Program("coordinator", [*alone, *coordinator], deployment.home, priority=20, start_seconds=5),

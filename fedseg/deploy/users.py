@@ -215,8 +215,8 @@ def require_ready(who: Account, directory: Path) -> None:
         )
 
 
-def require_isolation(who: Account) -> None:
-    """Check that this machine lets the data process have an empty network namespace; without one nothing is started.
+def require_isolation(who: Account, process: str) -> None:
+    """Check that this machine lets a process of `who` have an empty network namespace; without one nothing is started.
 
     Raises:
         DeploymentError: If not.
@@ -224,7 +224,7 @@ def require_isolation(who: Account) -> None:
     tried = run_as(who, ["true"], network=False)
     if tried.returncode != 0:
         raise DeploymentError(
-            "the data process cannot be cut off from the network on this machine",
+            f"the {process} process cannot be cut off from the network on this machine",
             why=f"the kernel refuses a network namespace: {tried.stderr.strip()}",
             fix=(
                 "allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
