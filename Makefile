@@ -146,7 +146,7 @@ chromium:
 
 # The proxy of a real server, and what stands in for a wrong clock and a firewall in the tests. As above.
 proxy-tools:
-	@if ! { command -v nginx && command -v faketime && command -v nft; } >/dev/null \
+	@if ! { command -v nginx && command -v faketime && command -v nft && command -v ip; } >/dev/null \
 	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light faketime nftables; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light faketime nftables iproute2; \
 	fi
