@@ -102,7 +102,7 @@ def stop(directory: DirectoryArgument, format_: FormatOption = Format.TEXT) -> N
     from fedseg.deploy.settings import NodeDeployment
 
     deployment = NodeDeployment.open(directory)
-    outcome = "stopped" if node.supervisor(deployment).stop(say) else "did not run"
+    outcome = "stopped" if node.stop(deployment, say) else "did not run"
     show(format_, {"outcome": outcome, "directory": str(deployment.path)}, lambda: outcome)
 
 

@@ -76,7 +76,7 @@ def stop(directory: DirectoryArgument, format_: FormatOption = Format.TEXT) -> N
     from fedseg.deploy.settings import ServerDeployment
 
     deployment = ServerDeployment.open(directory)
-    outcome = "stopped" if server.supervisor(deployment).stop(say) else "did not run"
+    outcome = "stopped" if server.stop(deployment, say) else "did not run"
     show(format_, {"outcome": outcome, "directory": str(deployment.path)}, lambda: outcome)
 
 

@@ -151,8 +151,10 @@ def start(
     _require_private(_data_file(deployment), network, data)
     tell(f"asking {deployment.terms.server} as {network.name} (at most 30 s)")
     check_server(network, deployment.terms.server, deployment.network / "ca.crt")
-    mark, watched = LogMark.now(deployment.logs), supervisor(deployment)
-    with watched.starting(_programs(deployment), foreground=foreground, tell=tell) as child:
+    watched, programs = supervisor(deployment), _programs(deployment)
+    watched.end_leftovers(programs)
+    mark = LogMark.now(deployment.logs)
+    with watched.starting(programs, foreground=foreground, tell=tell) as child:
         missing = watched.wait_well(lambda: _missing(deployment, watched, mark), mark, timeout=timeout, tell=tell)
         if missing is not None:
             logs = [deployment.logs / f"{name}.log" for name in PROCESSES]
@@ -162,6 +164,18 @@ def start(
                 fix=f"fedseg node logs {deployment.path}",
             )
     return child
+
+
+def stop(deployment: NodeDeployment, tell: Tell) -> bool:
+    """Stop the node, and whatever a killed supervisor of it has left; False if it did not run.
+
+    Raises:
+        UnreachableError: If its processes do not end.
+    """
+    watched = supervisor(deployment)
+    ran = watched.stop(tell)
+    watched.end_leftovers(_programs(deployment))
+    return ran
 
 
 def connection(deployment: NodeDeployment) -> Connection:
@@ -220,10 +234,11 @@ def _programs(deployment: NodeDeployment) -> list[Program]:
     )
     as_data = confined(deployment.data_account, network=False)
     return [
-        Program("data", [*as_data, *runner], deployment.home, priority=10, start_seconds=5),
+        Program("data", as_data, runner, deployment.home, priority=10, start_seconds=5),
         Program(
             "network",
-            [*confined(deployment.network_account), *network],
+            confined(deployment.network_account),
+            network,
             deployment.network,
             priority=20,
             start_seconds=10,  # what the server refuses ends within that time, and is then tried less and less often

@@ -20,8 +20,8 @@ from fedseg.deploy.settings import Address, parse_address
 from fedseg.deploy.users import Account, python, run_as
 from fedseg.errors import CertificateError, ClockError, FedsegError, UnreachableError, every_error
 
-SECONDS = 10.0
-"""Longest wait for each step of an answer."""
+SECONDS = 6.0
+"""Longest wait for each step of an answer, and for each address that a name has."""
 AHEAD_SECONDS = 4.0
 """The furthest that a node's clock may be ahead of the server's. Flower accepts 5 s."""
 BEHIND_SECONDS = 300.0

@@ -8,7 +8,9 @@ import configparser
 import contextlib
 import http.client
 import io
+import os
 import re
+import select
 import shlex
 import signal
 import socket
@@ -37,6 +39,8 @@ CALL_SECONDS: Final = 10.0
 """Longest wait for an answer of the supervisor."""
 STOP_SECONDS: Final = 90.0
 """Longest wait for the end of all processes. Each is killed when its own patience is over, long before."""
+END_SECONDS: Final = 20.0
+"""Longest wait for the end of one process after a signal."""
 LOOK_SECONDS: Final = 0.25
 """How often to look whether what is waited for has come."""
 HOPELESS_EXITS: Final = 3
@@ -55,6 +59,8 @@ class Program:
     """A process to run."""
 
     name: str
+    before: Sequence[str]
+    """What makes the process its user, as `confined` says."""
     command: Sequence[str]
     home: Path
     """Its own directory, where it is started and which is its HOME."""
@@ -224,6 +230,7 @@ class Supervisor:
             text=True,
             umask=LOG_UMASK,
             check=False,
+            timeout=STOP_SECONDS,  # it goes its own way within a second
         )
         if done.returncode != 0:
             raise NotStartedError(
@@ -241,6 +248,19 @@ class Supervisor:
             umask=LOG_UMASK,
             start_new_session=True,  # Ctrl-C is for the caller, who then ends it in order
         )
+
+    def end_leftovers(self, programs: Sequence[Program]) -> None:
+        """End processes that have outlived a killed supervisor; only while none runs.
+
+        They end with it by themselves, but not if it was killed in the moment in which it started them.
+        """
+        commands = tuple(" ".join(one.command[1:]) for one in programs)
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                # nginx writes a title in front of its command.
+                words = (process / "cmdline").read_bytes().decode("utf-8", "replace").rstrip("\0").replace("\0", " ")
+                if words.endswith(commands):
+                    end_process(int(process.name), signal.SIGTERM, signal.SIGKILL)
 
     def stop(self, tell: Tell) -> bool:
         """Stop all processes in order, then the supervisor; False if it did not run.
@@ -331,7 +351,7 @@ class Supervisor:
 
     def _program(self, one: Program) -> dict[str, object]:
         return {
-            "command": shlex.join(one.command).replace("%", "%%"),
+            "command": shlex.join([*one.before, *one.command]).replace("%", "%%"),
             "directory": one.home,
             "environment": ",".join(f'{name}="{value}"' for name, value in environment(one.home).items()),
             "umask": "077",
@@ -352,6 +372,18 @@ class Supervisor:
             f"{key}_maxbytes": LOG_BYTES,
             f"{key}_backups": LOG_BACKUPS,
         }
+
+
+def end_process(pid: int, *signals: signal.Signals) -> None:
+    """Send these signals to a process, one after the other, until it has ended; waits at most a while after each."""
+    process = os.pidfd_open(pid)
+    try:
+        for one in signals:
+            signal.pidfd_send_signal(process, one)
+            if select.select([process], [], [], END_SECONDS)[0]:
+                return
+    finally:
+        os.close(process)
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

@@ -5,8 +5,6 @@ What may pass is therefore listed, path by path; what is not listed does not exi
 """
 
 import contextlib
-import os
-import select
 import signal
 from collections.abc import Iterable
 from importlib.resources import files
@@ -16,7 +14,7 @@ from typing import Final
 from jinja2 import Environment, StrictUndefined
 
 from fedseg.deploy.directory import read_small, replace
-from fedseg.deploy.processes import Supervisor
+from fedseg.deploy.processes import Supervisor, end_process
 from fedseg.deploy.settings import ServerDeployment
 from fedseg.deploy.users import confined, is_low, program, run_as
 from fedseg.errors import DeploymentError
@@ -25,8 +23,6 @@ from fedseg.plan import Plan
 
 NAME: Final = "proxy"
 """Of the process."""
-KILL_SECONDS: Final = 5.0
-"""Longest wait for the end of a process that was killed."""
 
 FLEET: Final = (
     "activate-node",
@@ -91,7 +87,7 @@ def write_configuration(deployment: ServerDeployment) -> None:
     """
     replace(deployment.proxy / "nginx.conf", nginx_conf(deployment), deployment.proxy_account)
     tried = run_as(
-        deployment.proxy_account, [*_nginx(deployment), "-t", "-q"], low_ports=is_low(deployment.listen.port)
+        deployment.proxy_account, [*command(deployment), "-t", "-q"], low_ports=is_low(deployment.listen.port)
     )
     if tried.returncode != 0:
         raise DeploymentError(
@@ -101,7 +97,7 @@ def write_configuration(deployment: ServerDeployment) -> None:
         )
 
 
-def end_leftovers(deployment: ServerDeployment) -> None:
+def end_workers(deployment: ServerDeployment) -> None:
     """Kill the workers of an nginx that was killed together with its supervisor; only while neither runs."""
     pid_file = deployment.proxy / "nginx.pid"
     try:
@@ -113,31 +109,22 @@ def end_leftovers(deployment: ServerDeployment) -> None:
             name, fields = (process / "stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)
             ours = process.stat().st_uid == deployment.proxy_account.uid
             if ours and name.endswith("(nginx") and fields.split()[2] == group:
-                _kill(int(process.name))
+                end_process(int(process.name), signal.SIGKILL)
     pid_file.unlink()
 
 
-def _kill(pid: int) -> None:
-    """Kill a process and wait for its end."""
-    process = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-        select.select([process], [], [], KILL_SECONDS)
-    finally:
-        os.close(process)
-
-
-def command(deployment: ServerDeployment) -> list[str]:
-    """The command that runs the proxy.
+def before(deployment: ServerDeployment) -> list[str]:
+    """What goes before the command that runs the proxy.
 
     A killed nginx leaves workers that go on listening, and its successor could not: those of the process group that
     its pid file names, which nginx removes at an orderly end, are killed first.
     """
-    leftover = f'kill -s KILL -- "-$(cat {deployment.proxy}/nginx.pid)" 2>/dev/null; exec "$@"'
+    workers = f'kill -s KILL -- "-$(cat {deployment.proxy}/nginx.pid)" 2>/dev/null; exec "$@"'
     as_proxy = confined(deployment.proxy_account, low_ports=is_low(deployment.listen.port))
-    return [*as_proxy, "/bin/sh", "-c", leftover, "sh", *_nginx(deployment)]
+    return [*as_proxy, "/bin/sh", "-c", workers, "sh"]
 
 
-def _nginx(deployment: ServerDeployment) -> list[str]:
+def command(deployment: ServerDeployment) -> list[str]:
+    """The command that runs the proxy."""
     # -e: before it reads its configuration, nginx would write to a log that is not ours.
     return [program("nginx"), "-e", "stderr", "-c", str(deployment.proxy / "nginx.conf")]

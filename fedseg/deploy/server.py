@@ -137,7 +137,7 @@ def start(
         require_ready(who, deployment.path)
     require_isolation(deployment.server_account, "link")
     _require_port(deployment.listen.port)
-    proxy.end_leftovers(deployment)
+    _end_leftovers(deployment)
     _require_free(deployment)
     proxy.write_configuration(deployment)
     mark, watched = LogMark.now(deployment.logs), supervisor(deployment)
@@ -150,6 +150,17 @@ def start(
                 fix=f"see the files in {deployment.logs}",
             )
     return child
+
+
+def stop(deployment: ServerDeployment, tell: Tell) -> bool:
+    """Stop the server, and whatever a killed supervisor of it has left; False if it did not run.
+
+    Raises:
+        UnreachableError: If its processes do not end.
+    """
+    ran = supervisor(deployment).stop(tell)
+    _end_leftovers(deployment)
+    return ran
 
 
 def approve(deployment: ServerDeployment, unit: str, public_key: bytes) -> tuple[int, bool]:
@@ -251,10 +262,11 @@ def _programs(deployment: ServerDeployment) -> list[Program]:
     )
     alone = confined(deployment.server_account, network=False)
     return [
-        Program("link", [*alone, *link], deployment.home, priority=10, start_seconds=3),
-        Program("coordinator", [*alone, *coordinator], deployment.home, priority=20, start_seconds=5),
+        Program("link", alone, link, deployment.home, priority=10, start_seconds=3),
+        Program("coordinator", alone, coordinator, deployment.home, priority=20, start_seconds=5),
         Program(
             proxy.NAME,
+            proxy.before(deployment),
             proxy.command(deployment),
             deployment.proxy,
             priority=30,
@@ -262,6 +274,11 @@ def _programs(deployment: ServerDeployment) -> list[Program]:
             stop_signal="QUIT",  # nginx answers what it has begun
         ),
     ]
+
+
+def _end_leftovers(deployment: ServerDeployment) -> None:
+    supervisor(deployment).end_leftovers(_programs(deployment))
+    proxy.end_workers(deployment)
 
 
 def _missing(deployment: ServerDeployment, watched: Supervisor) -> str | None:

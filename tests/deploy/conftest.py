@@ -4,26 +4,39 @@ import contextlib
 import itertools
 import json
 import os
+import pwd
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fedseg.deploy.processes import Supervisor
+from fedseg.deploy.processes import ProcessState, Supervisor
 from tests.small_federation import customers_csv, policy_document
 
 ROOT = Path(__file__).parents[2]
-PORT = 28443
-"""Where the tests' servers listen."""
-NAMES = ("fedseg-t-link", "fedseg-t-proxy", "fedseg-t-network", "fedseg-t-data")
+NAMES = tuple(f"fsd-{os.getpid()}-{role}" for role in ("link", "proxy", "network", "data"))
+"""System users, of this run of the tests alone."""
 NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]
+
+
+def free_port(among: Iterable[int] = (0,)) -> int:
+    """One of these ports, if nobody listens on it; 0 means any."""
+    for port in among:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as probe:
+            return int(probe.getsockname()[1])
+    raise AssertionError("all these ports are taken")
+
+
+PORT, OTHER_PORT = free_port(), free_port()
+"""Where the tests' servers listen."""
 
 
 @dataclass(frozen=True)
@@ -129,15 +142,20 @@ def shared() -> Iterator[tuple[Path, Path]]:
 def root(shared: tuple[Path, Path]) -> Iterator[Operator]:
     """Root, with four system users made for these tests."""
     assert os.geteuid() == 0, "needs root, to run processes as several users: sudo make test-processes"
+    remove_users(lambda run: not Path("/proc", run).exists())  # what a killed run of the tests has left
     for name in NAMES:
-        subprocess.run(
-            ["userdel", "--force", name], capture_output=True, check=False
-        )  # what a killed test run has left
         command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
         subprocess.run(command, check=True)
     yield Operator(*shared)
-    for name in NAMES:
-        subprocess.run(["userdel", "--force", name], check=True)
+    remove_users(lambda run: run == str(os.getpid()))
+
+
+def remove_users(of_run: Callable[[str], bool]) -> None:
+    """Remove the users of the runs of these tests for which `of_run` says so; it is given the number in their names."""
+    for user in pwd.getpwall():
+        parts = user.pw_name.split("-")
+        if parts[0] == "fsd" and len(parts) == 3 and of_run(parts[1]):
+            subprocess.run(["userdel", "--force", user.pw_name], check=True)
 
 
 @pytest.fixture(scope="session")
@@ -192,8 +210,11 @@ class Node:
 
 
 def pids(path: Path) -> dict[str, int]:
-    states = Supervisor(path / "supervisor", path / "logs").states()
-    return {one.name: one.pid for one in states if one.pid is not None}
+    return {one.name: one.pid for one in states(path) if one.pid is not None}
+
+
+def states(path: Path) -> list[ProcessState]:
+    return Supervisor(path / "supervisor", path / "logs").states()
 
 
 def is_alive(pid: int) -> bool:

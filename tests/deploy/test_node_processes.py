@@ -139,6 +139,15 @@ def test_it_signs_off_and_comes_back_under_the_same_id(connected: Node, server: 
     assert connected.json("start")["outcome"] == "runs already"
 
 
+def test_what_a_killed_supervisor_has_left_is_ended_before_the_next_start(connected: Node) -> None:
+    words = Path(f"/proc/{connected.pids()['data']}/cmdline").read_text("utf-8").split("\0")[:-1]
+    connected("stop")
+    with subprocess.Popen([*confined(account(DATA), network=False), *words]) as left:
+        assert connected.json("start")["outcome"] == "started"
+        assert left.wait(1) == 0
+    assert connected.pids()["data"] != left.pid
+
+
 def test_a_killed_data_process_comes_back(connected: Node) -> None:
     before = connected.pids()
     os.kill(before["data"], signal.SIGKILL)

@@ -21,15 +21,26 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fedseg.deploy.certificates import new_node_key
 from fedseg.deploy.proxy import FLEET, SMALLEST_BODY_BYTES, write_body_limit
+from fedseg.deploy.server import approve
 from fedseg.deploy.settings import ServerDeployment
+from fedseg.errors import DeploymentError, KeyFileError, SettingsError
 from fedseg.ledger.keys import SigningKey
 from fedseg.plan import Plan, parse_plan
-from tests.deploy.conftest import NAMES, PORT, SERVER_USERS, MakeServer, Operator, Server, processes_of
+from tests.deploy.conftest import (
+    NAMES,
+    OTHER_PORT,
+    PORT,
+    SERVER_USERS,
+    MakeServer,
+    Operator,
+    Server,
+    free_port,
+    processes_of,
+    states,
+)
 from tests.small_federation import plan_terms
 
 pytestmark = pytest.mark.processes
-
-OTHER_PORT = PORT + 1
 
 
 def ask(server: Server, method: str, path: str, body: bytes = b"", port: int = PORT) -> tuple[int, bytes]:
@@ -58,6 +69,11 @@ def is_well(server: Server) -> bool:
         return False
 
 
+def is_new_and_running(server: Server, name: str, before: int) -> bool:
+    (found,) = [one for one in states(server.path) if one.name == name]
+    return found.is_running and found.pid != before
+
+
 def wait_for(look: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not look():
@@ -73,9 +89,8 @@ def status_of(pid: int) -> dict[str, str]:
 def ports_of(pid: int) -> set[int]:
     """The TCP ports on which a process listens."""
     open_files = [str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()]
-    rows = [
-        line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text("utf-8").splitlines()
-    ]
+    tables = [Path(f"/proc/{pid}/net", name).read_text("utf-8") for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table.splitlines()]
     return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in open_files}
 
 
@@ -154,6 +169,12 @@ def test_the_link_listens_on_no_port(server: Server) -> None:
         "coordinator": set(),
         "proxy": {PORT},
     }
+
+
+@pytest.mark.parametrize("name", ["link", "coordinator"])
+def test_only_the_proxy_has_a_network(name: str, server: Server) -> None:
+    interfaces = Path(f"/proc/{server.pids()[name]}/net/dev").read_text("utf-8").splitlines()[2:]
+    assert [line.partition(":")[0].strip() for line in interfaces] == ["lo"]
 
 
 def test_the_proxy_says_when_the_server_is_well(server: Server) -> None:
@@ -236,7 +257,7 @@ def test_a_killed_process_comes_back(name: str, server: Server) -> None:
     before = server.pids()
     os.kill(before[name], signal.SIGKILL)
 
-    wait_for(lambda: server.pids().get(name, before[name]) != before[name], 20)
+    wait_for(lambda: is_new_and_running(server, name, before[name]), 30)
     wait_for(lambda: is_well(server), 20)
     after = server.pids()
     assert {one: pid for one, pid in after.items() if one != name} == {
@@ -287,24 +308,23 @@ def test_what_does_not_become_well_is_stopped_again(root: Operator, make: MakeSe
     assert not processes_of(other.path)
 
 
-def test_a_key_is_let_in_once_and_a_unit_has_one(server: Server, root: Operator) -> None:
+def test_a_key_is_let_in_once_and_a_unit_has_one(server: Server) -> None:
     edwards = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     keys = {"one": new_node_key("one").public, "two": new_node_key("two").public, "other-kind": edwards}
-    for name, key in keys.items():
-        (root.folder / f"{name}.pub").write_bytes(key)
-    first = server.json("approve", "approved-unit", "--key", root.folder / "one.pub")
-    again = server.json("approve", "approved-unit", "--key", root.folder / "one.pub")
-    taken = server("approve", "approved-unit", "--key", root.folder / "two.pub")
-    elsewhere = server("approve", "another-unit", "--key", root.folder / "one.pub")
-    no_curve = server("approve", "another-unit", "--key", root.folder / "other-kind.pub")
+    deployment, unit = ServerDeployment.open(server.path), "approved-unit"
+    node_id, before = approve(deployment, unit, keys["one"])
 
-    assert (first["outcome"], again["outcome"]) == ("approved", "approved already")
-    assert first["node_id"] == again["node_id"]
-    assert (taken.code, elsewhere.code, no_curve.code) == (2, 2, 7)
-    assert taken.error[0] == "E204: the unit approved-unit has another key at this server"
-    assert no_curve.error[0].startswith("E706")
-    assert "approved-unit" in server("status").out
-    assert server("approve", "Not A Name", "--key", root.folder / "one.pub").code == 2
+    assert before is False
+    assert approve(deployment, unit, keys["one"]) == (node_id, True)
+    with pytest.raises(DeploymentError, match="has another key at this server"):
+        approve(deployment, unit, keys["two"])
+    with pytest.raises(DeploymentError):
+        approve(deployment, "another-unit", keys["one"])
+    with pytest.raises(KeyFileError):
+        approve(deployment, "another-unit", keys["other-kind"])
+    with pytest.raises(SettingsError, match="cannot be the name of a unit"):
+        approve(deployment, "Not A Name", keys["one"])
+    assert unit in server("status").out
 
 
 def test_one_user_may_run_it_all_in_the_foreground(alone: Operator, make: MakeServer) -> None:
@@ -338,9 +358,10 @@ def test_a_low_port_takes_root(alone: Operator) -> None:
 
 
 def test_root_hands_the_proxy_user_the_right_to_a_low_port_and_nothing_else(root: Operator, make: MakeServer) -> None:
-    made = make(root, "low", *SERVER_USERS, port=443)
+    port = free_port(range(600, 1024))
+    made = make(root, "low", *SERVER_USERS, port=port)
     assert made.json("start")["outcome"] == "started"
-    assert ask(made, "GET", "/health", port=443)[0] == 200
+    assert ask(made, "GET", "/health", port=port)[0] == 200
     found = status_of(made.pids()["proxy"])
     assert {found[kind] for kind in ("CapPrm", "CapEff", "CapBnd")} == {f"{1 << 10:016x}"}
 
