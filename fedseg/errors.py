@@ -139,7 +139,9 @@ class JobCancelledError(RoundError):
     """The job was cancelled before its last round was closed."""
 
     code = "E605"
-    summary = "The job was cancelled. Replies received so far stay logged; submitting the plan again goes on from there."
+    summary = (
+        "The job was cancelled. Replies received so far stay logged; submitting the plan again goes on from there."
+    )
 
 
 class JobUnfinishedError(RoundError):
