@@ -27,18 +27,19 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 # Minutes after which a suite is stopped and counts as failed.
 BUDGET_QUICK ?= 10
 BUDGET_PROCESSES ?= 8
+BUDGET_DEPLOYMENT ?= 10
 BUDGET_CHAOS ?= 8
 BUDGET_STATISTICAL ?= 8
 BUDGET_EXTRAS ?= 6
 BUDGET_DOCS ?= 3
 
 # A suite is what carries its marker; the quick one is what carries none.
-QUICK := not (processes or browser or chaos or slow or extras or docs or soak)
+QUICK := not (processes or deployment or browser or chaos or slow or extras or docs or soak)
 
 within = timeout --foreground --signal=INT --kill-after=30 $(1)m
 
 .PHONY: help demo fmt check lint doctest test-quick-plain test test-quick test-chaos test-coverage test-processes \
-	test-statistical test-extras test-docs soak mutants chromium proxy-tools clean
+	test-deployment test-statistical test-extras test-docs soak mutants chromium proxy-tools clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -66,7 +67,7 @@ test-quick-plain: $(VENV)/.installed-test
 	$(call within,$(BUDGET_QUICK)) $(PYTEST) -m "$(QUICK)"
 
 # The quick tests run here once, with coverage, and not a second time without it.
-test: lint doctest test-quick test-chaos test-coverage test-processes test-statistical test-extras test-docs
+test: lint doctest test-quick test-chaos test-coverage test-processes test-deployment test-statistical test-extras test-docs
 
 test-quick: $(VENV)/.installed-test
 	$(call within,$(BUDGET_QUICK)) $(PYTEST) -m "$(QUICK)" --cov --cov-report=
@@ -82,6 +83,10 @@ test-coverage: $(VENV)/.installed-test
 
 test-processes: $(VENV)/.installed-test chromium proxy-tools
 	$(call within,$(BUDGET_PROCESSES)) $(PYTEST) -m "processes or browser"
+
+# Servers and nodes as operators run them: system users, namespaces, nginx, kills. Best as root; else with sub-uids.
+test-deployment: $(VENV)/.installed-test proxy-tools
+	$(call within,$(BUDGET_DEPLOYMENT)) $(PYTEST) -m deployment
 
 test-statistical: $(VENV)/.installed-test
 	$(call within,$(BUDGET_STATISTICAL)) $(PYTEST) -m slow

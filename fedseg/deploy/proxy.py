@@ -38,8 +38,8 @@ FLEET: Final = (
 )
 """What nodes may ask of the link. Not `register-node` and `unregister-node`: who belongs is the operator's word."""
 
-SMALLEST_BODY_BYTES: Final = 16 * 1024
-"""What may be sent while no plan needs more."""
+IDLE_BODY_BYTES: Final = 16 * 1024
+"""What may be sent while there is no plan to say more or less."""
 
 
 def nginx_conf(deployment: ServerDeployment) -> bytes:
@@ -62,8 +62,8 @@ def limits_conf(body_bytes: int) -> bytes:
 
 def body_limit(plans: Iterable[Plan]) -> int:
     """The longest body in bytes that nodes of these plans may send: a tenth more than the longest they do send."""
-    longest = max((largest_body_bytes(plan) for plan in plans), default=0)
-    return max(SMALLEST_BODY_BYTES, -(-longest * 11 // 10240) * 1024)
+    longest = max((largest_body_bytes(plan) for plan in plans), default=None)
+    return IDLE_BODY_BYTES if longest is None else -(-longest * 11 // 10)
 
 
 def write_body_limit(deployment: ServerDeployment, plans: Iterable[Plan]) -> int:

@@ -90,7 +90,7 @@ def _certify(part: Path, hosts: Sequence[str], proxy_user: Account) -> None:
     make(part / "proxy", proxy_user)
     write_new(part / "proxy" / "server.pem", issued.certificate, proxy_user)
     write_new(part / "proxy" / "server.key", issued.key, proxy_user)
-    write_new(part / "proxy" / "limits.conf", proxy.limits_conf(proxy.SMALLEST_BODY_BYTES), proxy_user)
+    write_new(part / "proxy" / "limits.conf", proxy.limits_conf(proxy.IDLE_BODY_BYTES), proxy_user)
 
 
 def _require_port(port: int) -> None:

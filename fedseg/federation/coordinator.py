@@ -174,6 +174,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         home, jobs = ServerHome.open(options.home), JobStore.open(options.jobs)
+        _ = home.key  # a bad one is said now, and not when the segments are to be signed
         with jobs.attend():
             for name, error in jobs.damaged().items():
                 log.error("job.unreadable id=%s why=%s fix=%s", name, error.why, error.fix)

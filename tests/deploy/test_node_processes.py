@@ -27,7 +27,7 @@ from tests.deploy.conftest import (
     stop,
 )
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.deployment
 
 NETWORK, DATA = NAMES[2:]
 

@@ -113,7 +113,7 @@ def test_nobody_there_is_unreachable(folder: Path) -> None:
         ask_health(Address("127.0.0.1", port), "localhost", folder / "ca.crt")
 
 
-@pytest.mark.processes
+@pytest.mark.deployment
 @pytest.mark.parametrize(("ahead", "fine"), [(0.5, True), (4.4, True), (6, False), (-299, True), (-302, False)])
 def test_a_clock_may_be_4_seconds_ahead_and_300_behind(folder: Path, ahead: float, fine: bool) -> None:
     def clock() -> datetime:
@@ -128,7 +128,7 @@ def test_a_clock_may_be_4_seconds_ahead_and_300_behind(folder: Path, ahead: floa
     assert raised.value.fix.endswith("timedatectl set-ntp true")
 
 
-@pytest.mark.processes
+@pytest.mark.deployment
 def test_what_the_network_user_finds_is_raised_as_it_is(folder: Path) -> None:
     with server(folder, WELL) as port, pytest.raises(CertificateError, match=r"other\.crt"):
         check_server(caller(), f"localhost:{port}", folder / "other.crt")

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fedseg.deploy.certificates import new_node_key
-from fedseg.deploy.proxy import FLEET, SMALLEST_BODY_BYTES, write_body_limit
+from fedseg.deploy.proxy import FLEET, IDLE_BODY_BYTES, write_body_limit
 from fedseg.deploy.server import approve
 from fedseg.deploy.settings import ServerDeployment
 from fedseg.errors import DeploymentError, KeyFileError, SettingsError
@@ -40,7 +40,7 @@ from tests.deploy.conftest import (
 )
 from tests.small_federation import plan_terms
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.deployment
 
 
 def ask(server: Server, method: str, path: str, body: bytes = b"", port: int = PORT) -> tuple[int, bytes]:
@@ -232,7 +232,7 @@ def test_older_tls_is_not_spoken(server: Server) -> None:
 
 def test_only_as_much_passes_as_the_plans_need(server: Server) -> None:
     before = server.pids()
-    too_long = b"x" * (SMALLEST_BODY_BYTES + 1)
+    too_long = b"x" * (IDLE_BODY_BYTES + 1)
     assert ask(server, "POST", "/v1/fleet/push-object", too_long)[0] == 413
 
     limit = write_body_limit(ServerDeployment.open(server.path), [plan(40)])

@@ -26,7 +26,7 @@ from tests.system.deployment import Federation, FirstRun, Node, say
 from tests.system.namespaces import PORT, SERVER_ADDRESS, Machine, User
 from tests.system.processes import ROOT, Command, Running, do, run, wait_for
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.deployment
 
 PROBE = ROOT / "tests/system/probe.py"
 ONE_ROUND = {

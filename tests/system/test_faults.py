@@ -15,7 +15,7 @@ from tests.system.deployment import FEDSEG, UNITS, Federation, Job, Node, Server
 from tests.system.namespaces import Machine
 from tests.system.processes import Process, processes, run, wait_for
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.deployment
 
 
 @pytest.fixture(scope="module", autouse=True)

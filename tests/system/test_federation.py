@@ -20,7 +20,7 @@ from fedseg.server.contribution import parse_contribution
 from tests.small_federation import SmallFederation
 from tests.system.deployment import SEEDS, UNITS, Federation, FirstRun
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.deployment
 
 
 def simulated(units: SmallFederation) -> LoopbackGrid:

@@ -79,7 +79,7 @@ class NodeTasks:
             raise BundleError(
                 "what came with a run cannot be read",
                 why=f"Flower's reader stops with {type(error).__name__}",
-                fix="ask the server's operator which version of Flower and fedseg the server runs",
+                fix="ask the server's operator which versions of its software the server runs",
             ) from None
         # The hash that the run claims proves nothing: what counts are the bytes.
         digest = hashlib.sha256(bundle.content).hexdigest()
