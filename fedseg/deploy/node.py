@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -182,12 +183,13 @@ def connection(deployment: NodeDeployment) -> Connection:
     """What the live network process says of its connection; what an earlier one has said counts for nothing."""
     try:
         said = json.loads(read_small(deployment.state))
-        state, node_id, pid, since = (said[name] for name in ("state", "node_id", "pid", "since"))
-    except (OSError, ValueError, KeyError, TypeError):
+        state, node_id, pid = said["state"], int(said["node_id"] or 0), said["pid"]
+        since = datetime.fromisoformat(said["since"]).isoformat()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return Connection(connected=False, node_id=None, since=None)
     if state != "connected" or pid != supervisor(deployment).pid("network"):
         return Connection(connected=False, node_id=None, since=None)
-    return Connection(connected=True, node_id=int(node_id), since=str(since))
+    return Connection(connected=True, node_id=node_id, since=since)
 
 
 def facts(deployment: NodeDeployment) -> dict[str, Any]:

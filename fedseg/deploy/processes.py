@@ -255,8 +255,11 @@ class Supervisor:
         They end with it by themselves, but not if it was killed in the moment in which it started them.
         """
         commands = tuple(" ".join(one.command[1:]) for one in programs)
+        here = Path("/proc/self/ns/pid").readlink()
         for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                if (process / "ns" / "pid").readlink() != here:  # a container's, which may have the same paths
+                    continue
                 # nginx writes a title in front of its command.
                 words = (process / "cmdline").read_bytes().decode("utf-8", "replace").rstrip("\0").replace("\0", " ")
                 if words.endswith(commands):

@@ -102,7 +102,7 @@ def end_workers(deployment: ServerDeployment) -> None:
     pid_file = deployment.proxy / "nginx.pid"
     try:
         group = read_small(pid_file).decode("ascii", "replace").strip()
-    except FileNotFoundError:
+    except OSError:  # there is none, or it is no plain file: then it is nothing that nginx has left
         return
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

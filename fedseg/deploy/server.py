@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 
 from fedseg.deploy import certificates, proxy
-from fedseg.deploy.directory import give, make, new_directory, write_new
+from fedseg.deploy.directory import give, make, new_directory, read_small, write_new
 from fedseg.deploy.logs import LogMark
 from fedseg.deploy.preflight import ask_health
 from fedseg.deploy.processes import Program, Supervisor, Tell
@@ -248,7 +248,7 @@ def _user(process: str, deployment: ServerDeployment) -> str:
 
 
 def _certificate(deployment: ServerDeployment) -> bytes:
-    return (deployment.proxy / "server.pem").read_bytes()
+    return read_small(deployment.proxy / "server.pem")
 
 
 def _programs(deployment: ServerDeployment) -> list[Program]:

@@ -17,9 +17,9 @@ from typing import Any
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 
-from fedseg.errors import BundleError, FedsegError, RunLostError, UnreachableError
+from fedseg.errors import BundleError, FedsegError, RequestError, RunLostError, UnreachableError
 from fedseg.federation import wire
-from fedseg.federation.client_app import make_client_app
+from fedseg.federation.client_app import make_client_app, wait_for_slot
 from fedseg.federation.flower.bundle import stub_sha256
 from fedseg.federation.flower.sockets import TASK_POLL_SECONDS, start_log
 from fedseg.federation.flower.tasks import NodeTask, NodeTasks
@@ -60,7 +60,12 @@ def run(app: ClientApp, home: Path, socket: Path, allowed: frozenset[str]) -> No
 
 
 def answer(app: ClientApp, home: Path, task: NodeTask, allowed: frozenset[str]) -> Message:
-    """The app's reply, or the one word for no if the run's bundle is not allowed."""
+    """The app's reply, or the one word for no if the run's bundle is not allowed or the message is none of ours."""
+    received = time.monotonic()
+    if task.message.metadata.message_type != wire.MESSAGE_TYPE or not task.message.has_content():
+        log.error("runner.refused code=%s run=%d why=%s", RequestError.code, task.run_id, RequestError.summary)
+        wait_for_slot(received, LEAST_SLOT_SECONDS)
+        return Message(wire.pack(wire.encode_unavailable()), reply_to=task.message)
     if task.bundle_sha256 not in allowed:
         log.error(
             "runner.refused code=%s run=%d bundle=%s why=%s",
@@ -69,6 +74,7 @@ def answer(app: ClientApp, home: Path, task: NodeTask, allowed: frozenset[str]) 
             task.bundle_sha256,
             BundleError.summary,
         )
+        wait_for_slot(received, LEAST_SLOT_SECONDS)
         return Message(wire.pack(wire.encode_unavailable()), reply_to=task.message)
     # Where the customers are is this process's to know: neither server nor network process can say otherwise.
     task.context.node_config = {"home": str(home)}

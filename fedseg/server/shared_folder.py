@@ -47,23 +47,40 @@ class SharedFolder:
     @contextlib.contextmanager
     def occupied(self, name: str) -> Generator[bool]:
         """Hold the lock file `name` for the length of the block; False if another process holds it, after a wait."""
-        with _opened(self.path / name, os.O_RDWR | os.O_CREAT) as lock:
+        with _opened(self.path / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK) as lock:
             yield _take(lock, fcntl.LOCK_EX, LOCK_SECONDS)
 
     def is_occupied(self, name: str) -> bool:
         """Whether a process holds the lock file `name` now. The lock of a killed one has ended with it."""
         try:
-            with _opened(self.path / name, os.O_RDONLY) as lock:
+            with _opened(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as lock:
                 return not _take(lock, fcntl.LOCK_SH, 0)
         except FileNotFoundError:
             return False
 
     def make(self, name: str) -> None:
-        """Make a directory in it, unless it is there."""
-        place = self.path / name
-        if not place.exists():
-            place.mkdir(mode=0o755)
-            self._give(place)
+        """Make a directory in it, unless it is there; it may be another user's, so what is given away is what was made.
+
+        Raises:
+            StorageError: If something else has taken the new directory's place meanwhile.
+        """
+        with _opened(self.path, os.O_RDONLY | os.O_DIRECTORY) as folder:
+            try:
+                os.mkdir(name, 0o755, dir_fd=folder)
+            except FileExistsError:
+                return
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            made = os.open(name, flags, dir_fd=folder)
+            try:
+                if os.fstat(made).st_uid != os.geteuid():
+                    raise StorageError(
+                        f"{self.path / name} is not the directory that was made there",
+                        why="another process has put its own in that place",
+                        fix=f"see what runs as the owner of {self.path}",
+                    )
+                self._give(made)
+            finally:
+                os.close(made)
 
     def read(self, name: str) -> bytes:
         """The content of a small file.
@@ -97,10 +114,11 @@ class SharedFolder:
             os.replace(part, place.name, src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
 
-    def _give(self, made: Path | int) -> None:
+    def _give(self, made: int) -> None:
+        """Give an open file or directory to the owner of this one; never a path, which may lead elsewhere by then."""
         if os.geteuid() == 0:
             owner = self.path.stat()
-            os.chown(made, owner.st_uid, owner.st_gid)
+            os.fchown(made, owner.st_uid, owner.st_gid)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,15 @@ class SmallSuperNode:
     socket: Path
     states: NodeStateFactory
 
-    def ask(self, request: bytes, *, bundle: bytes, run_id: int = 5, claimed_hash: str | None = None) -> Message:
+    def ask(
+        self,
+        request: bytes,
+        *,
+        bundle: bytes,
+        run_id: int = 5,
+        claimed_hash: str | None = None,
+        message_type: str = wire.MESSAGE_TYPE,
+    ) -> Message:
         """Put one instruction in the node's hands, as its network loop does, with this bundle behind the run."""
         run = be_task(run_id)
         run.fab_hash = hashlib.sha256(bundle).hexdigest() if claimed_hash is None else claimed_hash
@@ -43,7 +51,7 @@ class SmallSuperNode:
         state.set_run_series_context(run_id, context)
         state.store_run(run)
         state.store_fab(Fab(run.fab_hash, bundle, {}))
-        message = Message(wire.pack(request), NODE_ID, wire.MESSAGE_TYPE, group_id=wire.GROUP)
+        message = Message(wire.pack(request), NODE_ID, message_type, group_id=wire.GROUP)
         state.create_task(task_type=TaskType.CLIENT_APP, run_id=run_id, fab_hash=run.fab_hash)
         start_client_internal._insert_message(message, state, self.states.objectstore_factory.store())
         return message

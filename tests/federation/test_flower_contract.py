@@ -92,6 +92,9 @@ def test_a_bundle_is_unpacked_by_flowers_own_program_only() -> None:
     for used in (run_clientapp.pull_task_input, run_clientapp.push_message, run_clientapp.push_task_output):
         assert "install" not in inspect.getsource(used)
     assert "install_from_fab" not in inspect.getsource(start_client_internal)
+    # The one place where a node opens it: replaced, for its settings are the server's and nobody here reads them.
+    assert inspect.getsource(start_client_internal).count("fab.content") == 2  # the other is hashed
+    assert "run_cfg = get_fused_config_from_fab(fab.content, run_info)" in inspect.getsource(start_client_internal)
 
 
 def test_the_grid_keeps_its_client_where_we_put_ours() -> None:

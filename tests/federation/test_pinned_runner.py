@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flwr.proto.message_pb2 import ObjectTree
 
 from fedseg.clustering.request import request_bytes
 from fedseg.errors import UnreachableError
@@ -20,6 +21,8 @@ from fedseg.federation import wire
 from fedseg.federation.client_app import make_client_app
 from fedseg.federation.flower.bundle import stub_bundle, stub_sha256
 from fedseg.federation.flower.messages import largest_body_bytes
+from fedseg.federation.flower.services import PARTS_SECONDS, UnitStore
+from fedseg.federation.flower.sockets import OneLine
 from fedseg.federation.flower.tasks import NodeTasks
 from fedseg.federation.runner import LEAST_SLOT_SECONDS, answer
 from fedseg.server.contribution import payload_bytes
@@ -117,6 +120,31 @@ def test_across_a_network_a_reply_waits_for_a_slot_even_if_the_plan_has_none(
         answer(app, federation.home("north").path, task, frozenset({stub_sha256()}))
         assert time.monotonic() - started >= LEAST_SLOT_SECONDS
         task.close()
+
+
+@pytest.mark.parametrize("message_type", ["train", "query", "query.other", "evaluate.release"])
+def test_a_message_of_another_kind_gets_the_word_for_no(
+    message_type: str, node: SmallSuperNode, federation: SmallFederation
+) -> None:
+    node.ask(asked(federation), bundle=stub_bundle(), message_type=message_type)
+    assert run_one(node, federation) == wire.encode_unavailable()
+
+
+def test_a_part_of_a_reply_that_does_not_come_is_not_waited_for_without_end() -> None:
+    now = 100.0
+    store = UnitStore(lambda: now)
+    store.preregister(1, ObjectTree(object_id="a" * 64))
+    assert store.get("a" * 64) == b""
+    now += PARTS_SECONDS
+    assert store.get("a" * 64) == b""
+    now += 1
+    with pytest.raises(TimeoutError):
+        store.get("a" * 64)
+
+
+def test_a_peers_words_make_no_second_line_in_a_log() -> None:
+    record = logging.LogRecord("x", logging.INFO, "x", 1, "group %s", ("x\n2026 ERROR forged\x1b[2J\u202e",), None)
+    assert OneLine().format(record).endswith(r"group x\n2026 ERROR forged\x1b[2J\u202e")
 
 
 def test_nothing_of_a_bundle_is_written(

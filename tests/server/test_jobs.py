@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -323,7 +324,8 @@ def test_a_writer_that_is_killed_leaves_a_whole_record_and_no_lock(jobs: JobStor
                 jobs.read(job.id)
             writer.kill()
         assert jobs.change(job.id, lambda job: job.in_run(7)).run_id == 7
-    assert sorted(path.name for path in (jobs.path / job.id).iterdir()) == ["job.json", "plan.toml"]
+    left = {path.name for path in (jobs.path / job.id).iterdir()}
+    assert left - {".job.json.part"} == {"job.json", "plan.toml"}  # the next write begins by removing that part
 
 
 def test_one_coordinator_works_on_the_jobs_and_others_can_see_that(
@@ -369,6 +371,23 @@ def test_root_writes_through_no_link_of_the_owners(jobs: JobStore, tmp_path: Pat
     with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
         jobs.cancel(job.id, now=NOW)
     assert files(elsewhere) == before
+
+
+def test_a_link_in_place_of_a_new_directory_is_neither_followed_nor_given_away(jobs: JobStore, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    before = elsewhere.stat()
+    (jobs.path / "next").symlink_to(elsewhere)
+    SharedFolder(jobs.path).make("next")
+    after = elsewhere.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+
+
+def test_a_lock_file_that_is_no_plain_file_keeps_nobody_waiting(jobs: JobStore) -> None:
+    os.mkfifo(jobs.path / "coordinator.lock")
+    began = time.monotonic()
+    jobs.attended()
+    assert time.monotonic() - began < 5
 
 
 def test_a_directory_without_jobs_is_not_a_servers(tmp_path: Path) -> None:

@@ -11,18 +11,30 @@ from typing import Final, Self, TypeVar
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from flwr.app import Message
-from flwr.common.constant import SubStatus
+from flwr.app import Error, Message, Metadata
+from flwr.app.message import make_message
+from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import fab_from_proto, run_from_proto
+from flwr.common.serde_utils import metadata_from_proto
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest
 from flwr.proto.fab_pb2 import Fab
-from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest, PushTaskOutputRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    PullAppMessagesRequest,
+    PullTaskInputRequest,
+    PushTaskOutputRequest,
+)
 from flwr.supercore.constant import TaskType
 from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, inflate_object_from_contents, pull_objects
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
+from google.protobuf.message import Error as ProtobufError
 
 from fedseg.errors import DeploymentError, UnreachableError
 from fedseg.federation.flower.bundle import stub_bundle
@@ -31,6 +43,8 @@ from fedseg.federation.flower.sockets import TASK_POLL_SECONDS, Heartbeat, over_
 log = logging.getLogger(__name__)
 
 ONLINE: Final = "online"
+PARTS_SECONDS: Final = 3.0
+"""Longest wait for the parts of a reply that its node has announced; if it is later, the unit is asked again."""
 Answer = TypeVar("Answer")
 
 
@@ -74,11 +88,41 @@ class LinkGrid(HttpGrid):
             raise unreachable(self._path, error) from None
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Pull replies; errors as `get_node_ids`."""
+        """The replies that are there; errors as `get_node_ids`.
+
+        A reply that its node has announced but not sent, or that cannot be read, is Flower's error for a lost one: a
+        node neither stops nor holds up the others. A reply belongs to the request that the link says it answers.
+        """
         try:
-            return super().pull_messages(message_ids)
+            request = PullAppMessagesRequest(message_ids=[*message_ids])
+            found = self._runtime_client.PullMessages(request)
+            return [
+                self._reply(metadata_from_proto(head.metadata), tree)
+                for head, tree in zip(found.messages_list, found.message_object_trees, strict=True)
+            ]
         except httpx.HTTPError as error:
             raise unreachable(self._path, error) from None
+
+    def _reply(self, head: Metadata, tree: ObjectTree) -> Message:
+        client, run_id = self._runtime_client, self.run.run_id
+        try:
+            parts = pull_objects(
+                [one.object_id for one in iterate_object_tree(tree)],
+                make_pull_object_fn_protobuf(client.PullObject, self.node, run_id),
+                max_time=PARTS_SECONDS,
+            )
+            client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(node=self.node, run_id=run_id, message_object_id=head.message_id)
+            )
+            reply = inflate_object_from_contents(head.message_id, parts)
+            if not isinstance(reply, Message):
+                raise TypeError("a reply's root is no message")  # noqa: TRY301 (as unreadable as the others)
+            reply.metadata.__dict__["_reply_to_message_id"] = head.reply_to_message_id
+        except (ObjectPullError, ValueError, LookupError, TypeError, AttributeError, ProtobufError) as error:
+            log.warning("reply.unreadable kind=%s", type(error).__name__)
+            lost = Error(code=ErrorCode.REPLY_MESSAGE_UNAVAILABLE, reason="")
+            return make_message(metadata=head, error=lost)
+        return reply
 
 
 class ServerTask:

@@ -8,12 +8,15 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.object_store import ObjectStore, ObjectStoreFactory
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supernode.nodestate import InMemoryNodeState, NodeState, NodeStateFactory
 
 from fedseg.errors import NotAdmittedError
 from fedseg.federation.flower.sockets import listen, web_server
 
+PARTS_SECONDS: Final = 60.0
+"""Longest wait for the parts of a reply that the runner has announced."""
 HASTE: Final = 3
 """How many times shorter a node's waits are than Flower's, whose 3 s between two questions make up most of a round."""
 
@@ -74,9 +77,43 @@ class _UnitState(InMemoryNodeState):
         return 0.0
 
 
+class UnitStore(InMemoryObjectStore):
+    """A node's store of message parts, which says so when an announced part does not come.
+
+    Flower's node waits without end for the parts of a reply whose runner was killed while handing it over.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._missing_since: dict[str, float] = {}
+
+    def get(self, object_id: str) -> bytes | None:
+        """The part; empty while it is only announced.
+
+        Raises:
+            TimeoutError: If it was asked for in vain for `PARTS_SECONDS`.
+        """
+        content = super().get(object_id)
+        if content != b"":
+            self._missing_since.pop(object_id, None)
+            return content
+        if self._clock() - self._missing_since.setdefault(object_id, self._clock()) > PARTS_SECONDS:
+            del self._missing_since[object_id]
+            raise TimeoutError("a part of a reply was announced and did not come")
+        return content
+
+
+class _UnitStores(ObjectStoreFactory):
+    def store(self) -> ObjectStore:
+        if self.store_instance is None:
+            self.store_instance = UnitStore()
+        return self.store_instance
+
+
 class _UnitStates(NodeStateFactory):
     def __init__(self, connected: Callable[[int], None]) -> None:
-        super().__init__(ObjectStoreFactory())
+        super().__init__(_UnitStores())
         self._connected = connected
 
     def state(self) -> NodeState:
@@ -118,6 +155,8 @@ def serve_node(server: str, ca: bytes, key: bytes, path: Path, connected: Callab
     states = _UnitStates(connected)
     runtime = web_server(create_app(states, None))
     threading.Thread(target=runtime.run, kwargs={"sockets": [listen(path)]}, daemon=True).start()
+    # Flower would open the bundle here for its settings, which nobody reads: the runner takes none from the server.
+    node.get_fused_config_from_fab = lambda *_: {}  # type: ignore[attr-defined, assignment, unused-ignore]
     node.time = _ImpatientTime  # type: ignore[attr-defined, assignment, unused-ignore]
     try:
         node.start_client_internal(

@@ -31,9 +31,23 @@ IDLE_SECONDS: Final = 75
 Client = TypeVar("Client", bound=ProtobufClient)
 
 
+class OneLine(logging.Formatter):
+    """A record on one line of printable characters: Flower logs words of the peer's, which could forge another line."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; what cannot be printed is shown as its code."""
+        text = super().format(record)
+        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def start_log() -> None:
     """Log this process to stderr: our lines and, from INFO up, Flower's, in one form and without colors."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
     flowers = logging.getLogger("flwr")
     flowers.handlers.clear()

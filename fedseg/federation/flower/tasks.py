@@ -12,6 +12,7 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+from google.protobuf.message import Error as ProtobufError
 
 from fedseg.errors import BundleError
 from fedseg.federation.flower.sockets import Heartbeat, runtime_client, unreachable
@@ -75,7 +76,7 @@ class NodeTasks:
             message, context, run, bundle = pull_task_input(client)
         except httpx.HTTPError as error:
             raise unreachable(self._path, error) from None
-        except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        except (ValueError, RuntimeError, LookupError, TypeError, AttributeError, ProtobufError) as error:
             raise BundleError(
                 "what came with a run cannot be read",
                 why=f"Flower's reader stops with {type(error).__name__}",
