@@ -62,17 +62,18 @@ def run(app: ClientApp, home: Path, socket: Path, allowed: frozenset[str]) -> No
 def answer(app: ClientApp, home: Path, task: NodeTask, allowed: frozenset[str]) -> Message:
     """The app's reply, or the one word for no if the run's bundle is not allowed or the message is none of ours."""
     received = time.monotonic()
+    refusal: type[FedsegError] | None = None
     if task.message.metadata.message_type != wire.MESSAGE_TYPE or not task.message.has_content():
-        log.error("runner.refused code=%s run=%d why=%s", RequestError.code, task.run_id, RequestError.summary)
-        wait_for_slot(received, LEAST_SLOT_SECONDS)
-        return Message(wire.pack(wire.encode_unavailable()), reply_to=task.message)
-    if task.bundle_sha256 not in allowed:
+        refusal = RequestError
+    elif task.bundle_sha256 not in allowed:
+        refusal = BundleError
+    if refusal is not None:
         log.error(
             "runner.refused code=%s run=%d bundle=%s why=%s",
-            BundleError.code,
+            refusal.code,
             task.run_id,
             task.bundle_sha256,
-            BundleError.summary,
+            refusal.summary,
         )
         wait_for_slot(received, LEAST_SLOT_SECONDS)
         return Message(wire.pack(wire.encode_unavailable()), reply_to=task.message)

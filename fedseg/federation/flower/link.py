@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.app import Error, Message, Metadata
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode, SubStatus
-from flwr.common.serde import fab_from_proto, run_from_proto
+from flwr.common.serde import run_from_proto
 from flwr.common.serde_utils import metadata_from_proto
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest
 from flwr.proto.fab_pb2 import Fab
@@ -29,7 +29,11 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, inflate_object_from_contents, pull_objects
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectUnavailableError,
+    inflate_object_from_contents,
+)
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.task_identity import TaskIdentity
@@ -43,8 +47,8 @@ from fedseg.federation.flower.sockets import TASK_POLL_SECONDS, Heartbeat, over_
 log = logging.getLogger(__name__)
 
 ONLINE: Final = "online"
-PARTS_SECONDS: Final = 3.0
-"""Longest wait for the parts of a reply that its node has announced; if it is later, the unit is asked again."""
+PARTS_SECONDS: Final = 180.0
+"""Longest wait for the parts of a reply that its node has announced: as long as Flower leaves it to upload them."""
 Answer = TypeVar("Answer")
 
 
@@ -64,9 +68,10 @@ class NodeInfo:
 class LinkGrid(HttpGrid):
     """Flower's grid over the link's socket; what goes wrong on the way are errors of ours."""
 
-    def __init__(self, path: Path, token: str) -> None:
+    def __init__(self, path: Path, token: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(token=token, insecure=True)
-        self._path = path
+        self._path, self._clock = path, clock
+        self._announced: dict[str, _Announced] = {}
         self._client = runtime_client(path, "flwr-serverapp", token)
 
     def get_node_ids(self) -> Iterable[int]:
@@ -88,41 +93,75 @@ class LinkGrid(HttpGrid):
             raise unreachable(self._path, error) from None
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies that are there; errors as `get_node_ids`.
+        """The replies that are there as a whole; errors as `get_node_ids`.
 
-        A reply that its node has announced but not sent, or that cannot be read, is Flower's error for a lost one: a
-        node neither stops nor holds up the others. A reply belongs to the request that the link says it answers.
+        The link hands a reply out once, as soon as its node has announced it. Until its parts are there it is kept
+        here, so that one node's slow way holds nobody up. One that cannot be read, or whose parts do not come, is
+        Flower's error for a lost one. A reply belongs to the request that the link says it answers.
         """
+        wanted = [*message_ids]
+        replies: list[Message] = []
         try:
-            request = PullAppMessagesRequest(message_ids=[*message_ids])
-            found = self._runtime_client.PullMessages(request)
-            return [
-                self._reply(metadata_from_proto(head.metadata), tree)
-                for head, tree in zip(found.messages_list, found.message_object_trees, strict=True)
-            ]
+            unheard = [name for name in wanted if name not in self._announced]
+            if unheard:
+                found = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=unheard))
+                for head, tree in zip(found.messages_list, found.message_object_trees, strict=True):
+                    self._announce(metadata_from_proto(head.metadata), tree)
+            for name in filter(self._announced.__contains__, wanted):
+                reply = self._reply(name)
+                replies += [] if reply is None else [reply]
         except httpx.HTTPError as error:
-            raise unreachable(self._path, error) from None
+            if not replies:  # what is whole is handed over first; a link that is down is so at the next look as well
+                raise unreachable(self._path, error) from None
+        return replies
 
-    def _reply(self, head: Metadata, tree: ObjectTree) -> Message:
-        client, run_id = self._runtime_client, self.run.run_id
+    def _announce(self, head: Metadata, tree: ObjectTree) -> None:
+        missing = [one.object_id for one in iterate_object_tree(tree)]
+        self._announced[head.reply_to_message_id] = _Announced(head, missing, self._clock() + PARTS_SECONDS)
+
+    def _reply(self, name: str) -> Message | None:
+        """The announced reply to the request `name`, once all of it is there."""
+        one = self._announced[name]
         try:
-            parts = pull_objects(
-                [one.object_id for one in iterate_object_tree(tree)],
-                make_pull_object_fn_protobuf(client.PullObject, self.node, run_id),
-                max_time=PARTS_SECONDS,
-            )
-            client.ConfirmMessageReceived(
-                ConfirmMessageReceivedRequest(node=self.node, run_id=run_id, message_object_id=head.message_id)
-            )
-            reply = inflate_object_from_contents(head.message_id, parts)
+            self._pull_parts(one)
+            reply = inflate_object_from_contents(one.head.message_id, one.parts)
             if not isinstance(reply, Message):
                 raise TypeError("a reply's root is no message")  # noqa: TRY301 (as unreadable as the others)
-            reply.metadata.__dict__["_reply_to_message_id"] = head.reply_to_message_id
+            reply.metadata.__dict__["_reply_to_message_id"] = name
+        except ObjectUnavailableError:
+            if self._clock() < one.until:
+                return None
+            reply = _lost(one.head, "its parts did not come")
         except (ObjectPullError, ValueError, LookupError, TypeError, AttributeError, ProtobufError) as error:
-            log.warning("reply.unreadable kind=%s", type(error).__name__)
-            lost = Error(code=ErrorCode.REPLY_MESSAGE_UNAVAILABLE, reason="")
-            return make_message(metadata=head, error=lost)
+            reply = _lost(one.head, type(error).__name__)
+        del self._announced[name]
         return reply
+
+    def _pull_parts(self, one: "_Announced") -> None:
+        """Pull what is still missing of a reply, and tell the link that it may forget it."""
+        client, run_id = self._runtime_client, self.run.run_id
+        pull = make_pull_object_fn_protobuf(client.PullObject, self.node, run_id)
+        while one.missing:
+            one.parts[one.missing[-1]] = pull(one.missing[-1])
+            one.missing.pop()
+        client.ConfirmMessageReceived(
+            ConfirmMessageReceivedRequest(node=self.node, run_id=run_id, message_object_id=one.head.message_id)
+        )
+
+
+@dataclass(slots=True)
+class _Announced:
+    """A reply that the link has handed out, of which parts may still be on their way."""
+
+    head: Metadata
+    missing: list[str]
+    until: float
+    parts: dict[str, bytes] = field(default_factory=dict[str, bytes])
+
+
+def _lost(head: Metadata, why: str) -> Message:
+    log.warning("reply.unreadable why=%s", why)
+    return make_message(metadata=head, error=Error(code=ErrorCode.REPLY_MESSAGE_UNAVAILABLE, reason=""))
 
 
 class ServerTask:
@@ -140,7 +179,6 @@ class ServerTask:
         TaskIdentity.run_id = answer.run.run_id
         TaskIdentity.node_id = answer.context.node_id
         self.run_id: int = answer.run.run_id
-        self.bundle_sha256 = hashlib.sha256(fab_from_proto(answer.fab).content).hexdigest()
         self._grid.set_run(run_from_proto(answer.run))
         self._heartbeat = Heartbeat(self._client)
 
