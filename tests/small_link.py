@@ -5,7 +5,7 @@ Units, ledgers, apps and messages are the real ones. A test says when the link f
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from fedseg.errors import UnreachableError
 from fedseg.federation.flower.link import Link, NodeInfo
 from tests.small_federation import SmallFederation
+from tests.wrapped_grid import WrappedGrid
 
 
 def unreachable() -> UnreachableError:
@@ -84,24 +85,12 @@ class SmallTask:
         self.link.ended[self.run_id] = completed
 
 
-class WatchedGrid(Grid):
+class WatchedGrid(WrappedGrid):
     """The units' transport, on which a test may let something happen before each reply."""
 
     def __init__(self, link: SmallLink) -> None:
-        self.link, self.inner = link, link.federation.grid()
-
-    def set_run(self, run: Any) -> None:
-        self.inner.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        return self.inner.run
-
-    def create_message(self, *args: Any, **named: Any) -> Message:
-        return self.inner.create_message(*args, **named)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return self.inner.get_node_ids()
+        super().__init__(link.federation.grid())
+        self.link = link
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         here = [self.link.federation.roster[unit] for unit in self.link.online]
@@ -113,9 +102,6 @@ class WatchedGrid(Grid):
             self.link.on_reply()
             return self.inner.pull_messages([name])
         return []
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        return self.pull_messages(self.push_messages(messages))
 
     def _push(self, message: Message) -> str:
         return next(iter(self.inner.push_messages([message])))

@@ -1,7 +1,6 @@
 """What the server sees of two neighbouring tables differs in noised numbers alone, and there within the sensitivity."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Message
-from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedseg.federation import wire
@@ -21,6 +19,7 @@ from fedseg.policy.purposes import Purpose
 from fedseg.privacy.noise import SimulatedNoise
 from fedseg.server.contribution import Contribution, payload_bytes
 from tests.small_federation import NOW, SmallFederation, ask, make_federation, names_of, some_request
+from tests.wrapped_grid import WrappedGrid
 
 World = Callable[[SmallFederation], None]
 """Changes the first unit's data after the plan was approved."""
@@ -105,25 +104,12 @@ NEIGHBOURS: dict[str, tuple[World, World]] = {
 }
 
 
-@dataclass
-class Recording(Grid):
+class Recording(WrappedGrid):
     """Another grid, and what an observer of the wire could write down about it."""
 
-    inner: LoopbackGrid
-    sent: list[tuple[Any, ...]] = field(default_factory=list)
-
-    def set_run(self, run: Any) -> None:
-        self.inner.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        return self.inner.run
-
-    def create_message(self, *args: Any, **named: Any) -> Message:
-        return self.inner.create_message(*args, **named)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return self.inner.get_node_ids()
+    def __init__(self, inner: LoopbackGrid) -> None:
+        super().__init__(inner)
+        self.sent: list[tuple[Any, ...]] = []
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         messages = list(messages)
@@ -134,9 +120,6 @@ class Recording(Grid):
         replies = list(self.inner.pull_messages(message_ids))
         self.sent += [("reply", *self._shape(message)) for message in replies]
         return replies
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        return self.pull_messages(self.push_messages(messages))
 
     @staticmethod
     def _shape(message: Message) -> tuple[Any, ...]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from flwr.app import Context, Message, RecordDict
-from flwr.serverapp import Grid
 
 from fedseg.errors import JobCancelledError, PlanError, RoundError, SettingsError
 from fedseg.federation import wire
@@ -16,36 +15,19 @@ from fedseg.federation.server_app import RoundProgress, make_server_app, run_pla
 from fedseg.segments.segmentation import SignedSegmentation, parse_signed
 from fedseg.server.home import ServerHome
 from tests.small_federation import SmallFederation
+from tests.wrapped_grid import WrappedGrid
 
 Fault = Callable[[int, Message], Message | None]
 """From a node and its reply to what arrives of it."""
 
 
-class Faulty(Grid):
+class Faulty(WrappedGrid):
     """Another grid, on which replies are lost or replaced on the way."""
 
     def __init__(self, inner: LoopbackGrid, fault: Fault) -> None:
-        self.inner, self.fault = inner, fault
+        super().__init__(inner)
+        self.fault = fault
         self.asked: list[int] = []
-
-    def clock(self) -> float:
-        return self.inner.clock()
-
-    def sleep(self, seconds: float) -> None:
-        self.inner.sleep(seconds)
-
-    def set_run(self, run: Any) -> None:
-        self.inner.set_run(run)
-
-    @property
-    def run(self) -> Any:
-        return self.inner.run
-
-    def create_message(self, *args: Any, **named: Any) -> Message:
-        return self.inner.create_message(*args, **named)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return self.inner.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         pushed = list(messages)
@@ -55,9 +37,6 @@ class Faulty(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         replies = [self.fault(reply.metadata.src_node_id, reply) for reply in self.inner.pull_messages(message_ids)]
         return [reply for reply in replies if reply is not None]
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        return self.pull_messages(self.push_messages(messages))
 
 
 def replaced(reply: Message, data: bytes) -> Message:
