@@ -144,7 +144,7 @@ def test_what_a_killed_supervisor_has_left_is_ended_before_the_next_start(connec
     connected("stop")
     with subprocess.Popen([*confined(account(DATA), network=False), *words]) as left:
         assert connected.json("start")["outcome"] == "started"
-        assert left.wait(1) == 0
+        assert left.wait(1) in (0, -signal.SIGTERM)  # whether or not it had come as far as its own handler
     assert connected.pids()["data"] != left.pid
 
 
