@@ -20,7 +20,7 @@ from sklearn.metrics import pairwise_distances_argmin_min
 
 from benchmarks.output import Row, parser, show
 from fedseg.clustering.algorithm import Aggregate, Settings, init, next_request, step
-from fedseg.clustering.features import FEATURE_MAX, Feature, Transform
+from fedseg.clustering.features import FEATURE_MAX, NumericFeature, Transform
 from fedseg.clustering.lattice import StepTerms, fit_lattice
 from fedseg.clustering.statistics import customer_vectors
 from fedseg.privacy.budget import RHO_GRID, PrivacyBudget, rho_of
@@ -128,9 +128,12 @@ def _data(families: list[str]) -> list[tuple[str, NDArray[np.int32], int]]:
 def _encode(path: Path, customers: object) -> NDArray[np.int32]:
     terms = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)["plan"]["features"]
     features = [
-        Feature(one["name"], one["lower"], one["upper"], one["missing"], Transform(one["transform"])) for one in terms
+        NumericFeature(one["name"], one["lower"], one["upper"], one["missing"], Transform(one["transform"]))
+        for one in terms
     ]
-    return np.column_stack([one.encode(customers.column(one.name).to_numpy().astype(np.float64)) for one in features])  # type: ignore[attr-defined]
+    return np.column_stack(
+        [one.positions(customers.column(one.name).to_numpy().astype(np.float64)) for one in features]
+    )  # type: ignore[attr-defined]
 
 
 def _mixture(n: int, d: int, k: int, *, spread: float) -> NDArray[np.int32]:

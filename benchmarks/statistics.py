@@ -22,7 +22,7 @@ from sklearn.cluster import KMeans
 
 from benchmarks.output import Row, parser, show
 from fedseg.clustering.encode import CHUNK_ROWS, encode
-from fedseg.clustering.features import FEATURE_MAX, Feature
+from fedseg.clustering.features import FEATURE_MAX, NumericFeature
 from fedseg.clustering.lattice import CellLattice
 from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.statistics import cell_sums, customer_vectors
@@ -110,7 +110,9 @@ def _lloyd(points: NDArray[np.int32], k: int) -> object:
 
 def _unit(home_path: Path, kind: str, points: NDArray[np.int32]) -> Callable[[], object]:
     """A unit with everybody's consent; what one round's statistic costs it."""
-    features = [Feature(name, -FEATURE_MAX, FEATURE_MAX, 0) for name in ("recency_days", "frequency", "gross_monetary")]
+    features = [
+        NumericFeature(name, -FEATURE_MAX, FEATURE_MAX, 0) for name in ("recency_days", "frequency", "gross_monetary")
+    ]
     table = pa.table(
         {"customer": [f"c{number}" for number in range(len(points))]}
         | {one.name: points[:, index] for index, one in enumerate(features)}
@@ -136,9 +138,9 @@ def _unit(home_path: Path, kind: str, points: NDArray[np.int32]) -> Callable[[],
         for number in range(len(points))
     ]
     decisions = decide(fold(given, now), policy, PURPOSE, now)
-    names = [one.name for one in features]
+    columns = [one.column for one in features]
     return lambda: cell_sums(
-        encode(admit(open_source(home, names), decisions, policy, PURPOSE), features), _request(3, 5), LATTICE
+        encode(admit(open_source(home, columns), decisions, policy, PURPOSE), features), _request(3, 5), LATTICE
     )
 
 

@@ -13,10 +13,22 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from fedseg.clustering.algorithm import Settings
-from fedseg.clustering.features import Feature, Transform
+from fedseg.clustering.categories import BinaryFeature, CategoricalFeature, RegionFeature
+from fedseg.clustering.cycles import CyclicFeature
+from fedseg.clustering.features import Feature, NumericFeature, Transform
 from fedseg.clustering.lattice import StepTerms, fit_lattice
 from fedseg.errors import PlanError
 from fedseg.ledger.canonical import MAX_INTEGER, canonical, sha256_hex
@@ -28,6 +40,8 @@ from fedseg.privacy.account import Caps
 from fedseg.privacy.budget import RHO_GRID, PrivacyBudget, parse_fraction, rho_of
 
 PLAN_BYTES_MAX = 256 * 1024
+PLAN_DIMENSIONS_MAX = 1024
+"""Most encoded columns of all features together."""
 RADIUS_SHARE_MAX = 2
 """Largest clip radius as a part of the half width of the box: its whole width."""
 
@@ -68,6 +82,7 @@ Exact = Annotated[Fraction, BeforeValidator(_fraction)]
 Number = Annotated[Decimal, BeforeValidator(exact_number), Field(allow_inf_nan=False, max_digits=20)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Word = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f<>]+$")]
+Category = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class _Part(BaseModel):
@@ -81,11 +96,21 @@ class BudgetTerms(_Part):
     delta: Exact
 
 
-class FeatureTerms(_Part):
-    """One feature with its public bounds."""
+class _FeatureTerms(_Part):
+    """What every kind of feature has."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
     label: Word
+    weight: Number = Decimal(1)
+    """How much it counts in distances, beside the others."""
+    missing_flag: bool = False
+    """Whether one more column says that the value is missing."""
+
+
+class NumericTerms(_FeatureTerms):
+    """A number with public bounds."""
+
+    kind: Literal["numeric"] = "numeric"
     lower: Number
     upper: Number
     missing: Number
@@ -95,7 +120,7 @@ class FeatureTerms(_Part):
 
     def feature(self) -> Feature:
         """The encoder's view of it."""
-        return Feature(
+        return NumericFeature(
             name=self.name,
             lower=float(self.lower),
             upper=float(self.upper),
@@ -104,7 +129,116 @@ class FeatureTerms(_Part):
             label=self.label,
             low_word=self.low_word,
             high_word=self.high_word,
+            weight=Fraction(self.weight),
+            missing_flag=self.missing_flag,
         )
+
+
+class BinaryTerms(_FeatureTerms):
+    """Yes or no."""
+
+    kind: Literal["binary"]
+    missing: bool = False
+    yes_word: Word = ""
+    """The label if empty."""
+    no_word: Word = ""
+    """The label after "not" if empty."""
+
+    def feature(self) -> Feature:
+        """The encoder's view of it."""
+        return BinaryFeature(
+            name=self.name,
+            missing=self.missing,
+            yes_word=self.yes_word or self.label,
+            no_word=self.no_word or f"not {self.label}",
+            label=self.label,
+            weight=Fraction(self.weight),
+            missing_flag=self.missing_flag,
+        )
+
+
+class _CategoryTerms(_FeatureTerms):
+    vocabulary: Annotated[tuple[Category, ...], Field(min_length=1, max_length=256, strict=False)]
+    words: Annotated[tuple[Word, ...], Field(max_length=256, strict=False)] = ()
+    """What names of segments say for each category; the categories themselves if empty."""
+
+
+class CategoricalTerms(_CategoryTerms):
+    """One of the categories of a public vocabulary, or "other"."""
+
+    kind: Literal["categorical"]
+
+    def feature(self) -> Feature:
+        """The encoder's view of it."""
+        return CategoricalFeature(
+            name=self.name,
+            vocabulary=self.vocabulary,
+            words=self.words,
+            label=self.label,
+            weight=Fraction(self.weight),
+            missing_flag=self.missing_flag,
+        )
+
+
+class RegionTerms(_CategoryTerms):
+    """A code of which the first characters count, and a public vocabulary of these."""
+
+    kind: Literal["region"]
+    characters: Annotated[int, Field(ge=1, le=32)]
+
+    def feature(self) -> Feature:
+        """The encoder's view of it."""
+        return RegionFeature(
+            name=self.name,
+            vocabulary=self.vocabulary,
+            words=self.words,
+            characters=self.characters,
+            label=self.label,
+            weight=Fraction(self.weight),
+            missing_flag=self.missing_flag,
+        )
+
+
+class CyclicTerms(_FeatureTerms):
+    """A number that means the same a whole period later."""
+
+    kind: Literal["cyclic"]
+    period: Number
+    start: Number = Decimal(0)
+    names: Annotated[tuple[Word, ...], Field(max_length=366, strict=False)] = ()
+    """What people call the whole steps from `start` on."""
+
+    def feature(self) -> Feature:
+        """The encoder's view of it."""
+        return CyclicFeature(
+            name=self.name,
+            period=float(self.period),
+            start=float(self.start),
+            names=self.names,
+            label=self.label,
+            weight=Fraction(self.weight),
+            missing_flag=self.missing_flag,
+        )
+
+
+def _kind(terms: Any) -> str:
+    """Which kind a feature is; numeric if it does not say."""
+    return str(terms.get("kind", "numeric") if isinstance(terms, dict) else terms.kind)
+
+
+FeatureTerms = Annotated[
+    Annotated[NumericTerms, Tag("numeric")]
+    | Annotated[BinaryTerms, Tag("binary")]
+    | Annotated[CategoricalTerms, Tag("categorical")]
+    | Annotated[RegionTerms, Tag("region")]
+    | Annotated[CyclicTerms, Tag("cyclic")],
+    Discriminator(
+        _kind,
+        custom_error_type="kind",
+        custom_error_message="kind must be numeric, binary, categorical, region or cyclic",
+    ),
+]
+"""One feature of the plan."""
 
 
 class AlgorithmTerms(_Part):
@@ -157,8 +291,8 @@ class Plan(_Part):
             raise ValueError("each unit needs its own name and its own key")
         if len({feature.name for feature in self.features}) != len(self.features):
             raise ValueError("each feature may be named once")
-        for feature in self.features:
-            feature.feature()
+        if self.dimensions > PLAN_DIMENSIONS_MAX:
+            raise ValueError(f"the features have {self.dimensions} columns, at most {PLAN_DIMENSIONS_MAX} are possible")
         if self.quorum > len(names):
             raise ValueError(f"the quorum is {self.quorum}, but there are only {len(names)} units")
         # A smaller number rests on the units' word that they share no customers; nothing here can check that yet.
@@ -179,10 +313,15 @@ class Plan(_Part):
         return tuple(terms.feature() for terms in self.features)
 
     @cached_property
+    def dimensions(self) -> int:
+        """Number of encoded columns of all features together."""
+        return sum(feature.width for feature in self.encoders)
+
+    @cached_property
     def settings(self) -> Settings:
         """The algorithm's settings."""
         return Settings(
-            self.k, len(self.features), tuple(float(radius) for radius in self.algorithm.radii), self.algorithm.seed
+            self.k, self.dimensions, tuple(float(radius) for radius in self.algorithm.radii), self.algorithm.seed
         )
 
     @property
@@ -207,7 +346,7 @@ class Plan(_Part):
         for step, share in enumerate(self.algorithm.shares):
             rho = Fraction(per_unit * share * RHO_GRID // 1, RHO_GRID)
             lattice, mechanism = fit_lattice(rho, self.algorithm.count_weight)
-            made.append(StepTerms(step, self.k, 1 + len(self.features), lattice, mechanism))
+            made.append(StepTerms(step, self.k, 1 + self.dimensions, lattice, mechanism))
         return tuple(made)
 
     @cached_property
@@ -238,7 +377,7 @@ def parse_plan(document: bytes) -> Plan:
         _ = plan.terms
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "plan"
+        place = ".".join(_place(first["loc"])) or "plan"
         raise _plan_error(f"{place}: {first['msg']}") from error
     except RecursionError as error:
         raise _plan_error("it is nested too deeply") from error
@@ -275,6 +414,12 @@ def caps_of(policy: Policy) -> Caps:
 
 def _plan_error(why: str) -> PlanError:
     return PlanError("the plan cannot be used", why=why, fix="fedseg plan check PLAN.toml")
+
+
+def _place(location: tuple[str | int, ...]) -> list[str]:
+    """Where it stands in the document; pydantic also names the kind of a feature: features, 0, numeric, upper."""
+    parts = [str(part) for part in location]
+    return parts[:2] + parts[3:] if parts[:1] == ["features"] else parts
 
 
 def _plain(value: Any) -> Any:

@@ -220,7 +220,7 @@ def make_federation(
 def some_request(plan: Plan, step: int, seed: int = 0) -> RoundRequest:
     """A request of this step that fits the plan, from public coins."""
     coins = np.random.default_rng([seed, step])
-    shape = (plan.terms[step].cells, len(plan.features))
+    shape = (plan.terms[step].cells, plan.dimensions)
     return RoundRequest(
         step,
         coins.integers(-FEATURE_MAX, FEATURE_MAX, shape, np.int32, endpoint=True),

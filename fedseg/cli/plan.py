@@ -65,10 +65,12 @@ def plan_facts(plan: "Plan") -> dict[str, Any]:
         "features": [
             {
                 "name": one.name,
-                "lower": one.lower,
-                "upper": one.upper,
-                "missing": one.missing,
-                "transform": one.transform.value,
+                "kind": one.kind,
+                "columns": one.width,
+                "weight": fraction_text(one.weight),
+                "foreseen": one.foreseen,
+                "missing": one.missing_text,
+                "missing_flag": one.missing_flag,
             }
             for one in plan.encoders
         ],
@@ -101,9 +103,9 @@ def _describe(plan: "Plan", facts: dict[str, Any]) -> str:
             ]
         )
     features = [
-        ["feature", "from", "to", "if missing", "scale"],
+        ["feature", "kind", "columns", "weight", "if missing", "foreseen"],
         *(
-            [one.name, f"{one.lower:g}", f"{one.upper:g}", f"{one.missing:g}", one.transform.value]
+            [one.name, one.kind, str(one.width), f"{float(one.weight):g}", one.missing_text, one.foreseen]
             for one in plan.encoders
         ),
     ]
@@ -125,7 +127,7 @@ def _describe(plan: "Plan", facts: dict[str, Any]) -> str:
                 f"Quorum: {plan.quorum} of {len(plan.units)} units within {plan.deadline_seconds} s a round."
             ),
             "",
-            table(features, right=[1, 2, 3]),
+            table(features, right=[2, 3]),
         ]
     )
 

@@ -35,6 +35,8 @@ def show_(
 
 
 def _describe(segmentation: "Segmentation", fingerprint: str) -> str:
+    from fedseg.segments.telling import in_full
+
     blocks = [
         (
             f"{segmentation.name}: {len(segmentation.segments)} segments, "
@@ -50,7 +52,7 @@ def _describe(segmentation: "Segmentation", fingerprint: str) -> str:
             continue
         rows = [
             ["", "center", "95 % noise"],
-            *([value.label, f"{value.center:,.6g}", f"{value.low:,.6g} to {value.high:,.6g}"] for value in one.values),
+            *(list(line) for value in one.values for line in in_full(value)),
         ]
         blocks.append(
             f"\n{one.name}: {one.size:,} customers "

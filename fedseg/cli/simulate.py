@@ -85,13 +85,15 @@ def simulate(
 
 def _describe(result: "RunResult") -> str:
     """The outcome of one run in about a dozen lines."""
+    from fedseg.segments.telling import in_short
+
     segmentation = result.signed.segmentation
     shown = [one for one in segmentation.segments if not one.suppressed]
     lines = []
     for one in shown:
         low, high = one.size_interval or (0, 0)
         lines.append(f"{one.name}: {one.size:,} customers ({low:,} to {high:,})")
-        lines.append("    " + ", ".join(f"{value.label} {value.center:,.4g}" for value in one.values))
+        lines.append("    " + ", ".join(in_short(value) for value in one.values))
     hidden = len(segmentation.segments) - len(shown)
     budget, units = result.plan.budget, len(result.plan.units)
     lines += [f"{hidden} more suppressed: fewer than {result.plan.min_segment_size} customers"] if hidden else []

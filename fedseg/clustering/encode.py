@@ -1,6 +1,6 @@
 """From consented rows to `BoundedFeatures`: one bounded integer row per customer.
 
-Every row is treated by itself: missing and infinite values get the plan's public treatment, of a customer's several
+Every row is treated by itself: missing and odd values get the plan's public treatment, of a customer's several
 rows the lexicographically smallest encoded one counts. So one customer more or less changes one row, never another's.
 """
 
@@ -30,14 +30,14 @@ _TOKEN = _Token()
 @final
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class BoundedFeatures:
-    """Encoded customers of one unit, shape (customers, features), int32 within +-FEATURE_MAX, one row a customer.
+    """Encoded customers of one unit, shape (customers, dimensions), int32 within +-FEATURE_MAX, one row a customer.
 
     Minted by `encode` only. Stays at the unit: no pickle, no copy, a `repr` without values.
     """
 
     _rows: NDArray[np.int32]
     dimensions: int
-    """Number of features: public, from the plan."""
+    """Number of encoded columns: public, from the plan."""
     token: InitVar[_Token]
 
     def __post_init__(self, token: _Token) -> None:
@@ -62,25 +62,18 @@ def encode(table: ConsentedTable, features: Sequence[Feature]) -> BoundedFeature
     Raises:
         ValueError: If the table's columns are not the plan's features: the caller asked the gate for others.
     """
-    names = tuple(feature.name for feature in features)
-    if table.columns != names:
-        raise ValueError(f"the table holds {table.columns}, the plan wants {names}")
+    wanted = tuple(feature.column for feature in features)
+    if table.columns != wanted:
+        raise ValueError(f"the table holds {table.columns}, the plan wants {wanted}")
+    dimensions = sum(feature.width for feature in features)
     keys: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
-    rows: list[NDArray[np.int32]] = [np.empty((0, len(features)), np.int32)]
+    rows: list[NDArray[np.int32]] = [np.empty((0, dimensions), np.int32)]
     for batch in table.batches():
         keys.append(_key_words(batch.column(SUBJECT)))
-        rows.append(_encode_batch(batch, features))
+        rows.append(np.column_stack([feature.encode(batch.column(feature.name)) for feature in features]))
     kept = _smallest_per_key(np.concatenate(keys), np.concatenate(rows))
     kept.flags.writeable = False
-    return BoundedFeatures(kept, len(features), _TOKEN)
-
-
-def _encode_batch(batch: pa.RecordBatch, features: Sequence[Feature]) -> NDArray[np.int32]:
-    encoded = np.empty((batch.num_rows, len(features)), np.int32)
-    for column, feature in enumerate(features):
-        values: NDArray[np.float64] = batch.column(feature.name).to_numpy(zero_copy_only=False)
-        encoded[:, column] = feature.encode(values)  # Arrow's nulls arrive as NaN
-    return encoded
+    return BoundedFeatures(kept, dimensions, _TOKEN)
 
 
 def _key_words(subjects: pa.FixedSizeBinaryArray) -> NDArray[np.uint64]:
@@ -93,10 +86,12 @@ def _key_words(subjects: pa.FixedSizeBinaryArray) -> NDArray[np.uint64]:
 
 def _smallest_per_key(keys: NDArray[np.uint64], rows: NDArray[np.int32]) -> NDArray[np.int32]:
     """Of each key's rows the lexicographically smallest, in key order: a rule that no other customer can change."""
-    if len(rows) == 0:
-        return rows
-    order = np.lexsort((*rows.T[::-1], keys[:, 1], keys[:, 0]))
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
     keys, rows = keys[order], rows[order]
-    first = np.ones(len(rows), dtype=bool)
-    first[1:] = (keys[1:] != keys[:-1]).any(axis=1)
-    return rows[first]
+    as_before = np.zeros(len(rows) + 1, np.bool_)  # whether a row has the key of the one before it
+    as_before[1:-1] = (keys[1:] == keys[:-1]).all(axis=1)
+    several = as_before[:-1] | as_before[1:]
+    # Only customers with several rows have rows to sort; there are few, and columns may be many.
+    among, owners = rows[several], keys[several]
+    rows[several] = among[np.lexsort((*among.T[::-1], owners[:, 1], owners[:, 0]))]
+    return rows[~as_before[:-1]]

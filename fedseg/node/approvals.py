@@ -105,11 +105,10 @@ def _preflight(home: NodeHome, plan: Plan, policy: Policy, *, now: datetime, exp
     if refused:
         raise _refusal(refused[0])
     state = _require_room(home, plan, policy)
-    features = [feature.name for feature in plan.features]
-    source = inspect_source(home, features)
+    source = inspect_source(home, plan.encoders)
     with home.register() as register:
         decisions = decide(fold(register.events(plan.purpose), now), policy, plan.purpose, now)
-    reasons = dict(tally(open_source(home, features), decisions))
+    reasons = dict(tally(open_source(home, [feature.column for feature in plan.encoders]), decisions))
     _require_cohort(reasons[Reason.ALLOWED], policy.rule(plan.purpose).min_cohort)
     return Preflight(
         plan_sha256=plan.digest,

@@ -84,7 +84,7 @@ def _terms(plan: Plan, request: RoundRequest) -> StepTerms:
     Raises:
         RequestError: If the plan has no such step, or the request has another shape than the plan's.
     """
-    if request.step >= plan.rounds or request.centers.shape != (plan.terms[request.step].cells, len(plan.features)):
+    if request.step >= plan.rounds or request.centers.shape != (plan.terms[request.step].cells, plan.dimensions):
         raise RequestError(
             "the request does not fit the approved plan",
             why=f"step {request.step} with {request.cells} cells is not in it",
@@ -147,5 +147,5 @@ def _pass_gate(
     with home.register() as register:
         decisions = decide(fold(register.events(plan.purpose), now), policy, plan.purpose, now)
         commitment = decisions.commitment(register.gate_salt(ticket.release_id), policy.digest)
-    table = open_source(home, [feature.name for feature in plan.features])
+    table = open_source(home, [feature.column for feature in plan.encoders])
     return admit(table, decisions, policy, plan.purpose), replace(ticket, gate_commitment=commitment)

@@ -1,7 +1,7 @@
 """Source adapters: a unit's CSV or Parquet file as a `Table`, identifiers hashed as they are read.
 
 Two ways to read, on purpose. `inspect_source` is strict and runs before a plan is approved, for the unit's own eyes.
-`open_source` runs during rounds and never stops over a row: what is not a number is missing, and only causes that
+`open_source` runs during rounds and never stops over a row: what cannot be read is missing, and only causes that
 depend on no row (no file, no column, a column of a type that cannot serve) are errors.
 """
 
@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
+from fedseg.clustering.features import Feature
+from fedseg.columns import Column, ColumnType
 from fedseg.errors import DataError, MissingColumnError, NotNumericError
 from fedseg.node.home import NodeHome
 from fedseg.table import SUBJECT, SUBJECT_TYPE, Table, table_schema
@@ -31,6 +32,9 @@ NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$"
 
 SPECIAL = {"": None, "nan": float("nan"), "inf": float("inf"), "+inf": float("inf"), "-inf": float("-inf")}
 """Other cells that are no mistake."""
+
+TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
+"""Words for yes and no in a text column, in any case; so are numbers that equal 1 and 0."""
 
 RECORD = re.compile(rb'(?:"(?:[^"\r]|"")*"|[^",\r]*)(?:,(?:"(?:[^"\r]|"")*"|[^",\r]*))*')
 """One well-formed CSV record on one line. No carriage return, quoted or not: Arrow would cut the file there."""
@@ -63,6 +67,8 @@ class SourceCheck:
     without_key: int
     missing: dict[str, int]
     """Missing values per feature."""
+    outside: dict[str, int]
+    """Values per feature that the plan does not foresee: beyond its bounds, or in no category."""
     left_out: int
     """Lines of a CSV file that are no record by themselves: unbalanced quotes, line breaks in a field, other widths."""
 
@@ -72,53 +78,61 @@ def subject_key(identifier: bytes, secret: bytes) -> bytes:
     return hmac.new(secret, identifier, hashlib.sha256).digest()[:16]
 
 
-def open_source(home: NodeHome, features: Sequence[str]) -> Table:
+def open_source(home: NodeHome, columns: Sequence[Column]) -> Table:
     """The unit's customers with these feature columns.
 
     Raises:
         MissingColumnError, DataError: If file or column is missing, or a column's type cannot serve: causes that depend
             on no row.
     """
-    columns = tuple(features)
-    reader = _Reader(home, columns)
+    reader = _Reader(home, tuple(columns))
     reader.require_columns()
-    return Table(columns, reader.batches)
+    return Table(reader.features, reader.batches)
 
 
-def inspect_source(home: NodeHome, features: Sequence[str]) -> SourceCheck:
+def inspect_source(home: NodeHome, features: Sequence[Feature]) -> SourceCheck:
     """Read everything once, strictly, before approval.
 
     Raises:
         MissingColumnError: If a column is missing.
-        NotNumericError: If a feature's column holds text; the text is not repeated.
-        DataError: If the file cannot be read, or a column's type cannot serve.
+        NotNumericError: If a number's column holds other text; the text is not repeated.
+        DataError: If a column of answers holds something else than yes and no, the file cannot be read, or a column's
+            type cannot serve.
     """
-    reader = _Reader(home, tuple(features))
+    reader = _Reader(home, tuple(feature.column for feature in features))
     reader.require_columns()
-    reader.require_numbers()
+    reader.require_readable()
     rows = without_key = 0
-    missing = dict.fromkeys(features, 0)
+    missing = {feature.name: 0 for feature in features}
+    outside = dict(missing)
     seen: set[bytes] = set()
     for batch in reader.batches():
         rows += batch.num_rows
         subjects = batch.column(SUBJECT)
         without_key += subjects.null_count
         seen.update(subjects.drop_null().to_pylist())
-        for name in features:
-            missing[name] += int(np.isnan(batch.column(name).to_numpy(zero_copy_only=False)).sum())
-    return SourceCheck(rows, len(seen), rows - without_key - len(seen), without_key, missing, reader.left_out)
+        for feature in features:
+            cells = batch.column(feature.name)
+            missing[feature.name] += int(feature.is_missing(cells).sum())
+            outside[feature.name] += int(feature.is_outside(cells).sum())
+    return SourceCheck(rows, len(seen), rows - without_key - len(seen), without_key, missing, outside, reader.left_out)
+
+
+def read_cells(cells: pa.Array, kind: ColumnType) -> pa.Array:
+    """A column of a source as a table has it: null where nothing can be read, each cell by itself."""
+    return _READERS[kind](_plain(cells))
 
 
 class _Reader:
-    """Streams one file as batches of the table's schema; what is not a number becomes missing, cell by cell."""
+    """Streams one file as batches of the table's schema; what cannot be read becomes missing, cell by cell."""
 
-    def __init__(self, home: NodeHome, features: tuple[str, ...]) -> None:
+    def __init__(self, home: NodeHome, features: tuple[Column, ...]) -> None:
         settings = home.settings.source
         self.path = home.path / settings.path
         self.format = settings.format
         self.subject = settings.subject
         self.features = features
-        self.columns = {name: settings.columns.get(name, name) for name in features}
+        self.columns = {one.name: settings.columns.get(one.name, one.name) for one in features}
         self.secret = home.subject_secret
         self.left_out = 0
         """Lines of a CSV file that are no record by themselves, once all were read."""
@@ -140,28 +154,36 @@ class _Reader:
                     why="nobody can say which of them is meant",
                     fix=f"give each column its own name ({self.path.name})",
                 )
-        _require_type(schema, self.subject, _names_customers, "names no customers", "text, bytes or whole numbers")
-        for column in self.columns.values():
-            _require_type(schema, column, _holds_numbers, "holds no numbers", "numbers")
+        _require_type(schema, self.subject, _has_one_spelling, "names no customers", "text, bytes or whole numbers")
+        for feature in self.features:
+            _require_type(schema, self.columns[feature.name], *_TYPES[feature.type])
 
-    def require_numbers(self) -> None:
+    def require_readable(self) -> None:
         for raw in self._raw():
-            for feature, column in self.columns.items():
-                if _holds_text(_plain(raw.column(column))):
+            for feature in self.features:
+                column = self.columns[feature.name]
+                cells = _plain(raw.column(column))
+                if feature.type is ColumnType.NUMBER and _holds_text(cells):
                     raise NotNumericError(
                         f"column {column!r} holds text",
-                        why=f"feature {feature!r} is a number, and some cells are not",
+                        why=f"feature {feature.name!r} is a number, and some cells are not",
                         fix="export plain numbers (decimal point, no thousands separators), empty for missing",
+                    )
+                if feature.type is ColumnType.TRUTH and _holds_no_truth(cells):
+                    raise DataError(
+                        f"column {column!r} holds something else than yes and no",
+                        why=f"feature {feature.name!r} is an answer, and some cells are none",
+                        fix="export yes and no, true and false, or 1 and 0, empty for missing",
                     )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         schema = table_schema(self.features)
         for raw in self._raw():
-            identifiers = _identifier_bytes(_plain(raw.column(self.subject))).to_pylist()
+            identifiers = _bytes_of(_plain(raw.column(self.subject))).to_pylist()
             keys = [subject_key(one, self.secret) if one else None for one in identifiers]
             arrays = [
                 pa.array(keys, SUBJECT_TYPE),
-                *(_numbers(_plain(raw.column(self.columns[name]))) for name in self.features),
+                *(read_cells(raw.column(self.columns[one.name]), one.type) for one in self.features),
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
@@ -286,13 +308,25 @@ def _require_type(
         )
 
 
-def _names_customers(kind: pa.DataType) -> bool:
+def _has_one_spelling(kind: pa.DataType) -> bool:
     """Types whose every value has one spelling. A float has several, and is rounded besides."""
     return _is_text(kind) or bool(pa.types.is_integer(kind) or pa.types.is_decimal(kind))
 
 
 def _holds_numbers(kind: pa.DataType) -> bool:
     return _is_text(kind) or _is_number_type(kind)
+
+
+def _holds_truths(kind: pa.DataType) -> bool:
+    return _holds_numbers(kind) or bool(pa.types.is_boolean(kind))
+
+
+_TYPES: dict[ColumnType, tuple[Callable[[pa.DataType], bool], str, str]] = {
+    ColumnType.NUMBER: (_holds_numbers, "holds no numbers", "numbers"),
+    ColumnType.TRUTH: (_holds_truths, "holds no yes and no", "yes and no, true and false, or 1 and 0"),
+    ColumnType.TEXT: (_has_one_spelling, "names no categories", "text, bytes or whole numbers"),
+}
+"""Which types can serve for a column, and what is said of others."""
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -316,8 +350,8 @@ def _plain(values: pa.Array) -> pa.Array:
     return decoded.cast(pa.large_binary()) if _is_text(decoded.type) else decoded
 
 
-def _identifier_bytes(values: pa.Array) -> pa.Array:
-    """Identifiers as bytes: text as it stands, numbers in decimal."""
+def _bytes_of(values: pa.Array) -> pa.Array:
+    """Identifiers and categories as bytes: text as it stands, numbers in decimal."""
     return values.cast(pa.string()).cast(pa.binary()) if _is_number_type(values.type) else values
 
 
@@ -337,6 +371,16 @@ def _holds_text(values: pa.Array) -> bool:
     return bool(pc.any(pc.invert(pc.fill_null(known, fill_value=True))).as_py())
 
 
+def _holds_no_truth(values: pa.Array) -> bool:
+    """Whether a cell that is not missing is neither yes nor no."""
+    unread = _truths(values).is_null()
+    if _is_text(values.type):
+        missing = pc.is_in(_cells(values), value_set=pa.array(["", "nan", None], pa.large_string()))
+    else:
+        missing = pc.is_null(values, nan_is_null=True)
+    return bool(pc.any(pc.and_not(unread, missing)).as_py())
+
+
 def _numbers(values: pa.Array) -> pa.Array:
     """float64, null where there is no number; each cell by itself."""
     if _is_number_type(values.type):
@@ -348,3 +392,29 @@ def _numbers(values: pa.Array) -> pa.Array:
         if meaning is not None:
             numbers = pc.if_else(pc.fill_null(pc.equal(cells, word), fill_value=False), pa.scalar(meaning), numbers)
     return numbers
+
+
+def _truths(values: pa.Array) -> pa.Array:
+    """Truth values, null where a cell is neither yes nor no; each cell by itself."""
+    if pa.types.is_boolean(values.type):
+        return values
+    numbers = _numbers(values)
+    truths = pc.if_else(pc.is_in(numbers, value_set=pa.array([0.0, 1.0])), pc.equal(numbers, 1.0), None)
+    if _is_number_type(values.type):
+        return truths
+    cells = _cells(values)
+    for word, meaning in TRUTHS.items():
+        truths = pc.if_else(pc.fill_null(pc.equal(cells, word), fill_value=False), pa.scalar(meaning), truths)
+    return truths
+
+
+def _texts(values: pa.Array) -> pa.Array:
+    """The bytes of each cell."""
+    return _bytes_of(values).cast(pa.large_binary())
+
+
+_READERS: dict[ColumnType, Callable[[pa.Array], pa.Array]] = {
+    ColumnType.NUMBER: _numbers,
+    ColumnType.TRUTH: _truths,
+    ColumnType.TEXT: _texts,
+}

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fedseg.columns import Column, names_of
 from fedseg.errors import PolicyError
 from fedseg.policy.consent import ConsentState, PurposeState, Status, Veto, to_microseconds
 from fedseg.policy.document import Policy, PurposeRule
@@ -139,7 +140,7 @@ _MINT: Final = _Mint()
 class ConsentedTable:
     """Rows that may be counted for one purpose; `admit` alone makes it. No copy, no pickle, silent `repr`."""
 
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
     """Feature columns, as in `Table`; the policy allows every one."""
     _table: Table
     _decisions: Decisions
@@ -212,7 +213,7 @@ def admit(table: Table, decisions: Decisions, policy: Policy, purpose: str) -> C
     rule = policy.rule(purpose)
     if (decisions.purpose, decisions.policy_digest) != (purpose, policy.digest):
         raise ValueError("these decisions were made for another purpose or under another policy")
-    refused = refused_columns(rule, table.columns)
+    refused = refused_columns(rule, names_of(table.columns))
     if refused:
         raise PolicyError(
             f"the policy {policy.id} does not allow every column for {purpose}",

@@ -6,7 +6,7 @@ Reads plan.toml, segmentation.json, the ledgers and, in simulation, metrics.json
 import functools
 import json
 import math
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from decimal import ROUND_CEILING, Context, Decimal, localcontext
@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fedseg import __version__
 from fedseg.audit.facts import LedgerFacts
 from fedseg.audit.verify import check_against_units, recompute_segmentation, verify_ledger
+from fedseg.clustering.cycles import CyclicFeature
+from fedseg.clustering.features import Feature, NumericFeature
 from fedseg.errors import DataError, SettingsError, StorageError, VerificationError
 from fedseg.ledger.keys import PublicKey
 from fedseg.plan import Plan, parse_plan
@@ -26,11 +28,16 @@ from fedseg.privacy.budget import epsilon_of, fraction_text, shown_epsilon
 from fedseg.privacy.noise import SystemNoise
 from fedseg.report.model import (
     Composition,
+    CyclicFact,
     FailureFact,
     FeatureFact,
+    GroupFact,
+    GroupValueFact,
     KeyFact,
     LedgerFact,
     Measured,
+    NumberValueFact,
+    NumericFact,
     PlanFact,
     PrivacyFact,
     ReleaseStep,
@@ -38,10 +45,21 @@ from fedseg.report.model import (
     RoundFact,
     SegmentFact,
     SegmentsFact,
+    ShareFact,
+    TimeValueFact,
     UnitFact,
     ValueFact,
 )
-from fedseg.segments.segmentation import Segment, Segmentation, Value, parse_signed
+from fedseg.segments.segmentation import (
+    CyclicValue,
+    GroupValue,
+    NumericValue,
+    Segment,
+    Segmentation,
+    Share,
+    Value,
+    parse_signed,
+)
 
 SCHEMA_VERSION = 1
 FALSE_ALARMS = Fraction(1, 20)
@@ -186,15 +204,32 @@ def _plan(plan: Plan) -> PlanFact:
             )
             for terms in plan.terms
         ),
-        features=tuple(
-            FeatureFact(one.name, one.label, one.transform.value, one.lower, one.upper, one.missing)
-            for one in plan.encoders
-        ),
+        features=tuple(_feature(one) for one in plan.encoders),
         units=tuple(
             KeyFact(unit.name, unit.public_key, PublicKey.from_text(unit.public_key).fingerprint())
             for unit in plan.units
         ),
     )
+
+
+def _feature(feature: Feature) -> FeatureFact:
+    common = (
+        feature.kind,
+        feature.name,
+        feature.label,
+        feature.weight,
+        feature.width,
+        feature.foreseen,
+        feature.missing_text,
+        feature.missing_flag,
+    )
+    match feature:
+        case NumericFeature():
+            return NumericFact(*common, feature.transform.value, feature.lower, feature.upper, feature.missing)
+        case CyclicFeature():
+            return CyclicFact(*common, feature.period, feature.start, feature.names)
+        case _:
+            return GroupFact(*common, tuple(indicator.says for indicator in feature.indicators))
 
 
 def _ledger(path: str, name: str, found: LedgerFacts) -> LedgerFact:
@@ -314,9 +349,36 @@ def _segment(number: int, segment: Segment, shown: list[Segment], share: float) 
 
 
 def _value(value: Value, everyone: list[Value]) -> ValueFact:
-    above = sum(1 for one in everyone if one.low > value.high)
-    below = sum(1 for one in everyone if one.high < value.low)
-    return ValueFact(value.feature, value.center, value.low, value.high, 1 + above, len(everyone) - below)
+    shares = tuple(_share(one, [other.shares[place] for other in everyone]) for place, one in enumerate(value.shares))
+    match value:
+        case NumericValue():
+            ranks = _ranks(value, [one for one in everyone if isinstance(one, NumericValue)])
+            return NumberValueFact(value.feature, value.center, value.low, value.high, *ranks, shares)
+        case CyclicValue():
+            return TimeValueFact(
+                value.feature,
+                value.center,
+                value.low,
+                value.high,
+                value.anytime,
+                value.concentration,
+                value.concentration_low,
+                value.concentration_high,
+                shares,
+            )
+        case GroupValue():
+            return GroupValueFact(value.feature, shares)
+
+
+def _share(one: Share, everyone: list[Share]) -> ShareFact:
+    return ShareFact(one.category, one.share, one.low, one.high, *_ranks(one, everyone))
+
+
+def _ranks(one: NumericValue | Share, everyone: Sequence[NumericValue | Share]) -> tuple[int, int]:
+    """First and last place that a value may have among all, 1 is the highest, as far as the noise lets tell."""
+    above = sum(1 for other in everyone if other.low > one.high)
+    below = sum(1 for other in everyone if other.high < one.low)
+    return 1 + above, len(everyone) - below
 
 
 class _Metrics(BaseModel):

@@ -15,8 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from fedseg.report.model import FeatureFact, SegmentFact
-from fedseg.report.scales import number, position, ticks, whole
+from fedseg.report.model import CyclicFact, FeatureFact, GroupFact, GroupValueFact, SegmentFact
+from fedseg.report.readings import GROUPS_MAX, axis_of, leading, pieces, reading_of
+from fedseg.report.scales import Axis, number, whole
+from fedseg.segments.telling import percent
 
 FIGURE_WIDTH = 340
 """In CSS pixels."""
@@ -28,6 +30,8 @@ _NAME_CHARACTERS = 48
 _ROW, _SIZE_ROW = 22, 42
 _HEAD, _FOOT = 6, 26
 _LEFT, _RIGHT = 30, 16
+_TONES, _REST = ("#12385c", "#1f5f99", "#7fabd1", "#bdd4e8")[:GROUPS_MAX], "#e6ebf0"
+_ROOM_FOR_TEXT = 0.14
 _TICK_GAP = 54 / (FIGURE_WIDTH - _LEFT - _RIGHT)
 
 
@@ -42,9 +46,9 @@ def sizes(segments: Sequence[SegmentFact]) -> str:
         figure, axes = _panel(_SIZE_ROW * len(segments), len(segments))
         for row, one in enumerate(segments):
             axes.barh(row + 0.2, one.size / top, height=0.3, color=MARK, alpha=0.38, linewidth=0)
-            _interval(axes, row + 0.2, one.size / top, (one.size_low / top, one.size_high / top))
+            _interval(axes, row + 0.2, one.size / top, [(one.size_low / top, one.size_high / top)])
             _text(axes, 0, row - 0.18, _shortened(one.name), INK)
-        _axis(axes, 0.0, float(top), "identity")
+        _axis(axes, Axis(0.0, float(top), number))
         _numbers(axes, segments)
         return _svg(figure, "sizes", "Customers per segment", description)
 
@@ -52,26 +56,74 @@ def sizes(segments: Sequence[SegmentFact]) -> str:
 def feature(place: int, terms: FeatureFact, segments: Sequence[SegmentFact]) -> str:
     """One feature of all segments on one axis in original units; the axis covers what the segments' intervals cover.
 
+    A time has the whole period as its axis, and its interval may stand at both ends of it.
+
     Args:
         place: Index of the feature in the plan: which of each segment's values to show.
         terms: The feature.
         segments: At least one.
     """
-    values = [one.values[place] for one in segments]
-    low, high = min(value.low for value in values), max(value.high for value in values)
+    values, axis = [reading_of(one.values[place]) for one in segments], axis_of(terms)
+    if not isinstance(terms, CyclicFact):
+        axis = axis.cut(min(value.low for value in values), max(value.high for value in values))
     description = "; ".join(
-        f"segment {one.number}: {number(value.center)}, between {number(value.low)} and {number(value.high)}"
+        f"segment {one.number}: {axis.text(value.center)}, between {axis.text(value.low)} and {axis.text(value.high)}"
         for one, value in zip(segments, values, strict=True)
     )
     with _style():
         figure, axes = _panel(_ROW * len(segments), len(segments), margin=0.03)
         for row, value in enumerate(values):
-            ends = tuple(position(one, low, high, terms.scale) for one in (value.center, value.low, value.high))
+            ends = [(axis.position(start), axis.position(end)) for start, end in pieces(value, axis)]
             axes.axhline(row, color=RULE, linewidth=0.8, zorder=0)
-            _interval(axes, row, ends[0], (ends[1], ends[2]))
-        _axis(axes, low, high, terms.scale)
+            _interval(axes, row, axis.position(value.center), ends)
+        _axis(axes, axis)
         _numbers(axes, segments)
         return _svg(figure, f"feature{place}", f"{terms.label}, by segment", description)
+
+
+def groups(place: int, terms: FeatureFact, segments: Sequence[SegmentFact]) -> str:
+    """The categories of a feature as one bar a segment, cut in the order of `tones`; above it the largest in words."""
+    chosen = leading(segments, place)
+    rows = [_shares(one, place) for one in segments]
+    description = "; ".join(
+        f"segment {one.number}: {', '.join(f'{name} {percent(share)}' for name, share in shares)}"
+        for one, shares in zip(segments, rows, strict=True)
+    )
+    with _style():
+        figure, axes = _panel(_SIZE_ROW * len(segments), len(segments))
+        for row, shares in enumerate(rows):
+            parts = [shares[index][1] for index in chosen]
+            _bar(axes, row + 0.2, [*parts, sum(share for _, share in shares) - sum(parts)])
+            name, share = max(shares, key=lambda one: one[1])
+            _text(axes, 0, row - 0.18, f"{_shortened(name)} {percent(share)}", INK)
+        _axis(axes, Axis(0.0, 1.0, percent))
+        _numbers(axes, segments)
+        return _svg(figure, f"feature{place}", f"{terms.label}, by segment", description)
+
+
+def tones(place: int, terms: GroupFact, segments: Sequence[SegmentFact]) -> list[tuple[str, str]]:
+    """The categories that `groups` shows, from left to right, each with its tone; the rest last."""
+    chosen = leading(segments, place)
+    named = [(terms.categories[index], tone) for index, tone in zip(chosen, _TONES, strict=False)]
+    more = len(terms.categories) - len(chosen)
+    return [*named, (f"{more} more", _REST)] if more else named
+
+
+def _shares(segment: SegmentFact, place: int) -> list[tuple[str, float]]:
+    value = segment.values[place]
+    return [(one.category, one.center) for one in value.shares] if isinstance(value, GroupValueFact) else []
+
+
+def _bar(axes: Axes, row: float, parts: Sequence[float]) -> None:
+    """Parts side by side over the whole width, dark to light; what noise has made too much or too little is scaled."""
+    total, left = max(sum(parts), 1e-9), 0.0
+    for part, tone in zip(parts, (*_TONES[: len(parts) - 1], _REST), strict=True):
+        width = part / total
+        axes.barh(row, width, left=left, height=0.36, color=tone, edgecolor="white", linewidth=1)
+        if width >= _ROOM_FOR_TEXT:
+            dark = tone in _TONES[:2]
+            axes.text(left + width / 2, row, percent(part), color="white" if dark else INK, ha="center", va="center")
+        left += width
 
 
 def _style() -> AbstractContextManager[None]:
@@ -104,23 +156,24 @@ def _panel(inner_height: int, rows: int, margin: float = 0.0) -> tuple[Figure, A
     return figure, axes
 
 
-def _interval(axes: Axes, row: float, center: float, ends: tuple[float, float]) -> None:
+def _interval(axes: Axes, row: float, center: float, parts: Sequence[tuple[float, float]]) -> None:
     """A dot with whiskers: a ring of white keeps the dot readable on top of a bar."""
-    axes.plot(ends, (row, row), color=INK, linewidth=1.6, solid_capstyle="butt", clip_on=False)
-    for end in ends:
-        axes.plot((end, end), (row - 0.11, row + 0.11), color=INK, linewidth=1.6, clip_on=False)
+    for ends in parts:
+        axes.plot(ends, (row, row), color=INK, linewidth=1.6, solid_capstyle="butt", clip_on=False)
+        for end in ends:
+            axes.plot((end, end), (row - 0.11, row + 0.11), color=INK, linewidth=1.6, clip_on=False)
     axes.plot(
         (center,), (row,), "o", markersize=7.5, color=MARK, markeredgecolor="white", markeredgewidth=1, clip_on=False
     )
 
 
-def _axis(axes: Axes, low: float, high: float, scale: str) -> None:
+def _axis(axes: Axes, axis: Axis) -> None:
     """Ticks at round values of the original unit."""
-    marks = ticks(low, high, scale, _TICK_GAP) or [low]
-    places = [position(one, low, high, scale) for one in marks]
+    marks = axis.ticks(_TICK_GAP) or [axis.low]
+    places = [axis.position(one) for one in marks]
     axes.xaxis.set_major_locator(FixedLocator(places))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels([number(one) for one in marks], color=SOFT)
+    axes.set_xticklabels([axis.text(one) for one in marks], color=SOFT)
     axes.tick_params(axis="x", color=SOFT, length=4, pad=3)
     for place in places:
         axes.axvline(place, color=RULE, linewidth=0.8, zorder=0)

@@ -40,16 +40,49 @@ class LedgerFact:
 
 @dataclass(frozen=True, slots=True)
 class FeatureFact:
-    """One feature as the plan states it; the bounds are public and come from nobody's customers."""
+    """One feature as the plan states it; everything here is public and comes from nobody's customers."""
 
+    kind: str
     name: str
     label: str
+    weight: Fraction
+    columns: int
+    """How many encoded columns it has."""
+    foreseen: str
+    """What the plan foresees, in words."""
+    missing_counts_as: str
+    missing_flag: bool
+    """Whether one more column says that the value is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumericFact(FeatureFact):
+    """A number."""
+
     scale: str
     """"identity" or "log1p"."""
     lower: float
     upper: float
     missing: float
     """What stands for a missing value."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFact(FeatureFact):
+    """A yes or no, or categories."""
+
+    categories: tuple[str, ...]
+    """What a segment's shares are of, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class CyclicFact(FeatureFact):
+    """A time that comes round again."""
+
+    period: float
+    start: float
+    names: tuple[str, ...]
+    """What people call the whole steps from `start` on; may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +211,10 @@ class PrivacyFact:
 
 
 @dataclass(frozen=True, slots=True)
-class ValueFact:
-    """One feature of a segment's center, in original units, with its 95 % noise interval."""
+class ShareFact:
+    """A part of a segment's customers, from 0 to 1, with its 95 % noise interval."""
 
-    feature: str
+    category: str
     center: float
     low: float
     high: float
@@ -189,6 +222,52 @@ class ValueFact:
     """Place among the shown segments, 1 is the highest, ..."""
     rank_to: int
     """... up to this one as far as the noise lets tell: segments whose intervals overlap are not told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberValueFact:
+    """A number of a segment's center, in original units, with its 95 % noise interval."""
+
+    feature: str
+    center: float
+    low: float
+    high: float
+    rank_from: int
+    """As in `ShareFact`."""
+    rank_to: int
+    shares: tuple[ShareFact, ...] = ()
+    """The share without a value, if the plan counts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupValueFact:
+    """The shares of a segment's customers who say yes, or who are in each category."""
+
+    feature: str
+    shares: tuple[ShareFact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeValueFact:
+    """A segment's mean time, with its 95 % noise interval, and how close together the times are."""
+
+    feature: str
+    center: float
+    low: float
+    """Where the interval begins; above `high` if it passes the end of the period."""
+    high: float
+    anytime: bool
+    """Whether the noise leaves every time possible."""
+    concentration: float
+    """1 if all customers have the same time, 0 if they are spread evenly."""
+    concentration_low: float
+    concentration_high: float
+    shares: tuple[ShareFact, ...]
+    """The share without a value, if the plan counts it."""
+
+
+ValueFact = NumberValueFact | GroupValueFact | TimeValueFact
+"""One feature of a segment's center."""
 
 
 @dataclass(frozen=True, slots=True)

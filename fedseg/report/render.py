@@ -15,13 +15,17 @@ from markupsafe import Markup
 from fedseg.errors import StorageError
 from fedseg.privacy.budget import fraction_text, shown_epsilon
 from fedseg.report.facts import collect, to_json
-from fedseg.report.figures import feature, sizes
-from fedseg.report.model import FeatureFact, ReportFacts, ValueFact
-from fedseg.report.scales import number, ordinal, position, ticks, whole
+from fedseg.report.figures import feature, groups, sizes, tones
+from fedseg.report.model import FeatureFact, GroupFact, GroupValueFact, ReportFacts, SegmentFact, ShareFact
+from fedseg.report.readings import GROUPS_MAX, Reading, axis_of, pieces, reading_of, share_reading
+from fedseg.report.scales import Axis, number, ordinal, whole
+from fedseg.segments.telling import percent
 
 FEATURES_MAX = 24
 """Most features with a figure and a line on the cards; report.json has all."""
 
+_IN_GROUPS = {"categorical", "region"}
+"""Kinds of features whose customers are in one category each."""
 _STRIP_TICK_GAP = 0.2
 _SHORT_HASH = 16
 
@@ -57,11 +61,18 @@ def render(facts: ReportFacts) -> str:
     shown = facts.segments.shown if facts.segments else ()
     figures = {
         "sizes": Markup(sizes(shown)) if shown else "",  # noqa: S704 (our own figure; its texts are escaped as XML)
-        "features": [Markup(feature(place, terms, shown)) for place, terms in enumerate(features) if shown],  # noqa: S704 (as above)
+        "features": [_figure(place, terms, shown) for place, terms in enumerate(features) if shown],
     }
     page = _environment().get_template("report.html.j2")
     css = Markup(_template("report.css"))  # noqa: S704 (ships with fedseg)
     return page.render(facts=facts, plan=facts.plan, features=features, figures=figures, css=css)
+
+
+def _figure(place: int, terms: FeatureFact, shown: tuple[SegmentFact, ...]) -> tuple[Markup, list[tuple[str, str]]]:
+    """A feature's figure, and what its tones mean."""
+    if terms.kind in _IN_GROUPS and isinstance(terms, GroupFact):
+        return Markup(groups(place, terms, shown)), tones(place, terms, shown)  # noqa: S704 (as above)
+    return Markup(feature(place, terms, shown)), []  # noqa: S704 (as above)
 
 
 def _environment() -> Environment:
@@ -110,26 +121,25 @@ def _in_hundred(part: Decimal) -> str:
     return f"{math.ceil(part * 100)} in 100"
 
 
-def _place(value: float, terms: FeatureFact) -> str:
-    """Where a value stands on the feature's public range, as a percentage for SVG."""
-    return f"{100 * position(value, terms.lower, terms.upper, terms.scale):.2f}%"
+def _place(value: float, axis: Axis) -> str:
+    """Where a value stands on its axis, as a percentage for SVG."""
+    return f"{100 * axis.position(value):.2f}%"
 
 
-def _strip_ticks(terms: FeatureFact) -> list[tuple[str, str]]:
+def _strip_ticks(axis: Axis) -> list[tuple[str, str]]:
     """Ticks of the public range as (place, text); its two ends are always among them."""
-    ends = (terms.lower, terms.upper)
     inner = [
-        value
-        for value in ticks(terms.lower, terms.upper, terms.scale, _STRIP_TICK_GAP)
-        if all(
-            abs(position(value, *ends, terms.scale) - position(end, *ends, terms.scale)) >= _STRIP_TICK_GAP
-            for end in ends
-        )
+        value for value in axis.ticks(_STRIP_TICK_GAP) if _STRIP_TICK_GAP <= axis.position(value) <= 1 - _STRIP_TICK_GAP
     ]
-    return [(_place(value, terms), number(value)) for value in (terms.lower, *inner, terms.upper)]
+    return [(_place(value, axis), axis.text(value)) for value in (axis.low, *inner, axis.high)]
 
 
-def _rank(value: ValueFact, segments: int) -> str:
+def _largest(value: GroupValueFact) -> list[ShareFact]:
+    """The categories with most of the segment's customers, the largest first."""
+    return sorted(value.shares, key=lambda share: -share.center)[:GROUPS_MAX]
+
+
+def _rank(value: Reading, segments: int) -> str:
     """How a segment compares with the others in this feature, as far as the noise lets tell."""
     if segments == 1:
         return ""
@@ -141,9 +151,9 @@ def _rank(value: ValueFact, segments: int) -> str:
     return f"{ordinal(value.rank_from)} to {ordinal(value.rank_to)} highest of {segments}"
 
 
-def _hidden(value: ValueFact, terms: FeatureFact) -> bool:
+def _hidden(value: Reading, axis: Axis) -> bool:
     """Whether the noise leaves every value of the public range possible."""
-    return value.low <= terms.lower and value.high >= terms.upper
+    return value.low <= axis.low and value.high >= axis.high
 
 
 _FILTERS: dict[str, Callable[..., Any]] = {
@@ -155,8 +165,14 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "decimal": _decimal,
     "probability": _probability,
     "percent": _percent,
+    "share": percent,
     "in_hundred": _in_hundred,
     "place": _place,
+    "axis": axis_of,
+    "reading": reading_of,
+    "share_reading": share_reading,
+    "pieces": pieces,
+    "largest": _largest,
     "strip_ticks": _strip_ticks,
     "rank": _rank,
     "hidden_in": _hidden,

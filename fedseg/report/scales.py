@@ -1,11 +1,37 @@
 """Public ranges as axes for people: where a value stands, which ticks to print, how to write a number. Pure."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 LOG1P = "log1p"
 _SMALLEST_PLAIN = 1e-4
 _LARGEST_PLAIN = 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A range from left to right, how values lie on it, and what is written at one."""
+
+    low: float
+    high: float
+    text: Callable[[float], str]
+    scale: str = "identity"
+    """"identity" or "log1p"."""
+    marks: tuple[float, ...] = ()
+    """Where its ticks are; at round values if empty."""
+
+    def position(self, value: float) -> float:
+        """Where `value` stands, from 0 (`low`) to 1 (`high`)."""
+        return position(value, self.low, self.high, self.scale)
+
+    def ticks(self, gap: float) -> list[float]:
+        """Its marks, or round values of which none are closer than `gap` (a part of the axis)."""
+        return list(self.marks) or ticks(self.low, self.high, self.scale, gap)
+
+    def cut(self, low: float, high: float) -> "Axis":
+        """The part between two values."""
+        return Axis(low, high, self.text, self.scale)
 
 
 def position(value: float, low: float, high: float, scale: str) -> float:

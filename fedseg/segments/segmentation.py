@@ -1,10 +1,10 @@
 """`Segmentation`: the published result. Segments in original units with their noise intervals, signed by the server."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import rfc8785
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedseg.errors import VerificationError
 from fedseg.ledger.keys import PublicKey, SigningKey
@@ -16,16 +16,69 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Value(_Part):
-    """One feature of a segment's center, in original units."""
+class Share(_Part):
+    """A part of a segment's customers, from 0 to 1."""
 
+    category: str
+    """A category of the vocabulary or "other"; "yes" for an answer; "missing" for those without a value."""
+    share: float
+    low: float
+    """Lower end of the 95 % noise interval."""
+    high: float
+    """Upper end of the 95 % noise interval."""
+
+
+class _Value(_Part):
     feature: str
     label: str
+    shares: tuple[Share, ...]
+    """Of the segment's customers. Of a number or a time, only the share without a value, if the plan counts it."""
+
+
+class NumericValue(_Value):
+    """A number: the segment's mean in original units; on the plan's scale, so of log1p no arithmetic mean."""
+
+    kind: Literal["numeric"]
     center: float
     low: float
     """Lower end of the 95 % noise interval."""
     high: float
     """Upper end of the 95 % noise interval."""
+
+
+class GroupValue(_Value):
+    """Which parts of the segment say yes, or are in which category: all that there is stands in `shares`."""
+
+    kind: Literal["binary", "categorical", "region"]
+
+
+class CyclicValue(_Value):
+    """A time that comes round again: the direction of the mean on the circle, and how close the times are to it."""
+
+    kind: Literal["cyclic"]
+    center: float
+    """The mean time, from `start` to below `start + period`."""
+    low: float
+    """Where the 95 % noise interval begins; above `high` if it passes the end of the period."""
+    high: float
+    """Where it ends; `low` and `high` are the two ends of the period if the noise leaves every time possible."""
+    concentration: float
+    """Length of the mean: 1 if all customers have the same time, 0 if they are spread evenly."""
+    concentration_low: float
+    concentration_high: float
+    period: float
+    start: float
+    names: tuple[str, ...]
+    """What people call the whole steps from `start` on; may be empty."""
+
+    @property
+    def anytime(self) -> bool:
+        """Whether the noise leaves every time possible."""
+        return (self.low, self.high) == (self.start, self.start + self.period)
+
+
+Value = Annotated[NumericValue | GroupValue | CyclicValue, Field(discriminator="kind")]
+"""One feature of a segment's center, in original units."""
 
 
 class Segment(_Part):

@@ -4,13 +4,13 @@ from fractions import Fraction
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedseg.clustering.algorithm import State
 from fedseg.plan import Plan
 from fedseg.privacy.budget import fraction_text
-from fedseg.segments.naming import Words, name_segments
-from fedseg.segments.segmentation import Segment, Segmentation, Value
+from fedseg.segments.naming import name_segments
+from fedseg.segments.segmentation import Segment, Segmentation
+from fedseg.server.values import read_trait, read_value, split_columns
 
 INTERVAL = NormalDist().inv_cdf(0.975)
 """Half width of a 95 % interval in standard deviations of the noise."""
@@ -21,8 +21,9 @@ def publish(plan: Plan, state: State, units: tuple[str, ...], *, noise: str) -> 
     shown = state.counts >= max(plan.min_segment_size, 1)
     order = np.lexsort((np.arange(plan.k), -state.counts, ~shown))
     visible = [int(index) for index in order if shown[index]]
-    words = [Words(feature.low_word, feature.high_word) for feature in plan.features]
-    names = name_segments(state.centers[visible], state.counts[visible], words)
+    parts = split_columns(plan.encoders, state.centers[visible])
+    traits = [read_trait(feature, part) for feature, part in zip(plan.encoders, parts, strict=True)]
+    names = name_segments(state.counts[visible], traits)
     segments = [_segment(plan, state, index, name) for index, name in zip(visible, names, strict=True)]
     segments += [
         Segment(
@@ -49,18 +50,10 @@ def publish(plan: Plan, state: State, units: tuple[str, ...], *, noise: str) -> 
 def _segment(plan: Plan, state: State, index: int, name: str) -> Segment:
     half = INTERVAL * state.count_sd
     count = float(state.counts[index])
-    center: NDArray[np.float64] = state.centers[index]
-    reach = INTERVAL * float(state.center_sds[index])
-    values = tuple(
-        Value(
-            feature=feature.name,
-            label=feature.label,
-            center=_rounded(feature.decode(position)),
-            low=_rounded(feature.decode(position - reach)),
-            high=_rounded(feature.decode(position + reach)),
-        )
-        for feature, position in zip(plan.encoders, center.tolist(), strict=True)
-    )
+    center = state.centers[index]
+    reach = INTERVAL * np.broadcast_to(state.center_sds[index], center.shape)
+    parts = zip(split_columns(plan.encoders, center), split_columns(plan.encoders, reach), strict=True)
+    values = tuple(read_value(feature, *part) for feature, part in zip(plan.encoders, parts, strict=True))
     return Segment(
         name=name,
         suppressed=False,
@@ -69,8 +62,3 @@ def _segment(plan: Plan, state: State, index: int, name: str) -> Segment:
         values=values,
         encoded_center=tuple(int(one) for one in np.rint(center)),
     )
-
-
-def _rounded(value: float) -> float:
-    """Six significant digits: more would only show noise."""
-    return float(f"{value:.6g}")

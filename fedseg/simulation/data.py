@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pc_csv
 
+from fedseg.clustering.categories import CategoricalFeature, RegionFeature
 from fedseg.errors import ScenarioError
 from fedseg.policy.consent import ConsentEvent
 from fedseg.simulation.scenario import BlobRecipe, Condition, ConsentRecipe, LoadedScenario
@@ -26,7 +27,8 @@ def all_customers(loaded: LoadedScenario) -> pa.Table:
         return _blobs(recipe.blobs, recipe.subject)
     path = loaded.folder / str(recipe.file)
     try:
-        table = pc_csv.read_csv(path, convert_options=pc_csv.ConvertOptions(column_types={recipe.subject: pa.string()}))
+        texts = dict.fromkeys((recipe.subject, *_text_columns(loaded)), pa.string())
+        table = pc_csv.read_csv(path, convert_options=pc_csv.ConvertOptions(column_types=texts))
     except (OSError, pa.ArrowInvalid):
         # Arrow's own message quotes the row it stumbled over, and `--debug` would print it.
         raise _refused(f"{path.name} cannot be read as CSV") from None
@@ -72,6 +74,13 @@ def synthetic_consents(
             )
         if bounds[1] <= draw < bounds[2]:
             yield _given(subject, purpose, asked, now - timedelta(days=1 + days // 3))
+
+
+def _text_columns(loaded: LoadedScenario) -> list[str]:
+    """Columns that the plan reads as text: what looks like numbers there is left as it stands."""
+    kinds, features = {CategoricalFeature.kind, RegionFeature.kind}, loaded.scenario.plan.get("features")
+    tables = [one for one in features if isinstance(one, dict)] if isinstance(features, list) else []
+    return [str(one.get("name")) for one in tables if one.get("kind") in kinds]
 
 
 def _given(subject: bytes, purpose: str, asked: datetime, until: datetime) -> ConsentEvent:

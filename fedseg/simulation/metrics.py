@@ -14,6 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin_min
 
 from fedseg.clustering.features import FEATURE_MAX
+from fedseg.node.source import read_cells
 from fedseg.plan import Plan
 from fedseg.segments.segmentation import Segmentation
 
@@ -47,7 +48,8 @@ def measure(plan: Plan, segmentation: Segmentation, customers: pa.Table) -> Qual
 
 def _encoded(plan: Plan, customers: pa.Table) -> NDArray[np.float64]:
     columns = [
-        feature.encode(customers.column(feature.name).cast(pa.float64()).to_numpy()) for feature in plan.encoders
+        feature.encode(read_cells(customers.column(feature.name).combine_chunks(), feature.type))
+        for feature in plan.encoders
     ]
     points: NDArray[np.float64] = np.column_stack(columns) / FEATURE_MAX
     return points

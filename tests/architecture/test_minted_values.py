@@ -12,6 +12,7 @@ import pytest
 
 from fedseg.clustering import encode
 from fedseg.clustering.encode import BoundedFeatures
+from fedseg.columns import numbers
 from fedseg.policy import gate
 from fedseg.policy.gate import ConsentedTable, Decisions
 from fedseg.privacy import release, sensitive
@@ -23,7 +24,7 @@ SECRET = 3917
 
 
 def empty_table() -> Table:
-    return table_of([], ("spend",))
+    return table_of([], numbers("spend"))
 
 
 def decisions() -> Decisions:
@@ -42,7 +43,7 @@ MADE: dict[str, Callable[[], object]] = {
     "NoiseShare": lambda: NoiseShare(np.array([SECRET]), release._TOKEN),
     "Sensitive": statistic,
     "BoundedFeatures": lambda: BoundedFeatures(np.array([[SECRET]], np.int32), 1, encode._TOKEN),
-    "ConsentedTable": lambda: ConsentedTable(("spend",), empty_table(), decisions(), gate._MINT),
+    "ConsentedTable": lambda: ConsentedTable(numbers("spend"), empty_table(), decisions(), gate._MINT),
 }
 
 FORGED: dict[str, Callable[[], object]] = {

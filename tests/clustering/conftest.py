@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedseg.clustering.encode import encode
-from fedseg.clustering.features import Feature, Transform
+from fedseg.clustering.features import Feature, NumericFeature, Transform
 from fedseg.clustering.lattice import CellLattice
 from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.statistics import cell_sums
@@ -28,9 +28,9 @@ Counted = Callable[[bytes, Sequence[Feature], RoundRequest, CellLattice], list[i
 def features() -> tuple[Feature, ...]:
     """Three features with unlike bounds, transforms and treatments of missing values."""
     return (
-        Feature("visits", lower=0, upper=100, missing=50),
-        Feature("spend", lower=0, upper=1_000_000, missing=0, transform=Transform.LOG1P),
-        Feature("days", lower=-3.5, upper=730, missing=730),
+        NumericFeature("visits", lower=0, upper=100, missing=50),
+        NumericFeature("spend", lower=0, upper=1_000_000, missing=0, transform=Transform.LOG1P),
+        NumericFeature("days", lower=-3.5, upper=730, missing=730),
     )
 
 
@@ -59,7 +59,7 @@ def counted(unit: NodeHome, policy: Policy, decisions: Decisions) -> Counted:
 
     def count(customers: bytes, features: Sequence[Feature], request: RoundRequest, lattice: CellLattice) -> list[int]:
         Path(unit.path / CUSTOMERS_FILE).write_bytes(customers)
-        table = admit(open_source(unit, [feature.name for feature in features]), decisions, policy, PURPOSE)
+        table = admit(open_source(unit, [feature.column for feature in features]), decisions, policy, PURPOSE)
         statistic = cell_sums(encode(table, features), request, lattice)
         values: list[int] = statistic._values.tolist()
         assert len(values) == statistic.length

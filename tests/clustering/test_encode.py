@@ -11,6 +11,7 @@ from fedseg.clustering.features import Feature
 from fedseg.clustering.lattice import CellLattice
 from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.statistics import cell_sums
+from fedseg.columns import numbers
 from fedseg.node.home import NodeHome
 from fedseg.node.source import subject_key
 from fedseg.policy.document import Policy
@@ -18,7 +19,7 @@ from fedseg.policy.gate import ConsentedTable, Decisions, admit
 from fedseg.table import Table, table_schema
 
 PURPOSE = "fedseg:SegmentStatistics"
-COLUMNS = ("visits", "spend", "days")
+COLUMNS = numbers("visits", "spend", "days")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedseg.clustering.features import DIMENSIONS_MAX, FEATURE_MAX, Feature, Transform
+from fedseg.clustering.features import DIMENSIONS_MAX, FEATURE_MAX, NumericFeature, Transform
 from fedseg.clustering.lattice import UNIT_MAX, CellLattice
 from fedseg.clustering.request import RADIUS_MAX, RoundRequest
 from fedseg.clustering.statistics import bounded_residuals, ceil_sqrt, customer_vectors, nearest_center
@@ -210,9 +210,9 @@ def test_the_rounded_up_root_is_exact(square: int) -> None:
 def test_a_value_is_encoded_the_same_alone_and_at_any_place(
     values: list[float], seed: int, transform: Transform
 ) -> None:
-    feature = Feature("x", lower=0, upper=1000, missing=10, transform=transform)
+    feature = NumericFeature("x", lower=0, upper=1000, missing=10, transform=transform)
     order = np.random.default_rng(seed).permutation(len(values))
     column = np.array(values)
-    together = feature.encode(column)
-    assert np.array_equal(feature.encode(column[order]), together[order])
-    assert [int(feature.encode(column[place : place + 1])[0]) for place in range(len(values))] == together.tolist()
+    together = feature.positions(column)
+    assert np.array_equal(feature.positions(column[order]), together[order])
+    assert [int(feature.positions(column[place : place + 1])[0]) for place in range(len(values))] == together.tolist()

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from fedseg.clustering.features import NumericFeature
+from fedseg.columns import numbers
 from fedseg.errors import DataError, FedsegError, MissingColumnError, NotNumericError
 from fedseg.node import source
 from fedseg.node.home import NodeHome, SourceSettings
@@ -23,15 +25,17 @@ from tests.small_federation import CUSTOMERS_FILE, make_unit, policy_document
 
 UnitWith = Callable[[bytes], NodeHome]
 
-FEATURES = ("visits", "spend")
+NAMES = ("visits", "spend")
+COLUMNS = numbers(*NAMES)
+FEATURES = tuple(NumericFeature(name, 0, 100, 50) for name in NAMES)
 HEADER = b"customer,visits,spend\n"
 OTHERS = b"".join(b"other-%d,%d,%d.5\n" % (number, number, number) for number in range(40))
 
 
-def rows_of(home: NodeHome, features: tuple[str, ...] = FEATURES) -> list[tuple[Any, ...]]:
+def rows_of(home: NodeHome, features: tuple[str, ...] = NAMES) -> list[tuple[Any, ...]]:
     """All rows, with NaN as text so that it equals itself."""
     found: list[tuple[Any, ...]] = []
-    for batch in open_source(home, features).batches():
+    for batch in open_source(home, numbers(*features)).batches():
         columns = [batch.column(name).to_pylist() for name in (SUBJECT, *features)]
         found += zip(*([repr(cell) for cell in column] for column in columns), strict=True)
     return found
@@ -39,7 +43,7 @@ def rows_of(home: NodeHome, features: tuple[str, ...] = FEATURES) -> list[tuple[
 
 def values_of(home: NodeHome, feature: str = "visits") -> list[float | None]:
     found: list[float | None] = []
-    for batch in open_source(home, FEATURES).batches():
+    for batch in open_source(home, COLUMNS).batches():
         found += batch.column(feature).to_pylist()
     return found
 
@@ -136,7 +140,7 @@ def test_line_ends_and_byte_order_marks_of_other_systems_make_no_difference(unit
 def test_the_first_customer_never_passes_for_the_header(unit_with: UnitWith, header: bytes) -> None:
     home = unit_with(header + b"\n" + b"customer,visits,spend\n" + OTHERS)
     with pytest.raises(DataError, match="not a readable csv file"):
-        open_source(home, FEATURES)
+        open_source(home, COLUMNS)
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -187,8 +191,8 @@ def test_identifiers_are_hashed_under_the_units_own_secret(unit_with: UnitWith, 
     file = HEADER + b"alice,1,2\nbob,1,2\n\xff\x00,1,2\n"
     here = unit_with(file)
     there = make_unit(tmp_path / "there", "there", consenting=(), customers=file, policy=policy_document())
-    keys = [key for batch in open_source(here, FEATURES).batches() for key in batch.column(SUBJECT).to_pylist()]
-    elsewhere = [key for batch in open_source(there, FEATURES).batches() for key in batch.column(SUBJECT).to_pylist()]
+    keys = [key for batch in open_source(here, COLUMNS).batches() for key in batch.column(SUBJECT).to_pylist()]
+    elsewhere = [key for batch in open_source(there, COLUMNS).batches() for key in batch.column(SUBJECT).to_pylist()]
     assert keys == [subject_key(name, here.subject_secret) for name in (b"alice", b"bob", b"\xff\x00")]
     assert not set(keys) & set(elsewhere)
 
@@ -209,7 +213,7 @@ def test_a_column_may_have_another_name_in_the_source(unit_with: UnitWith) -> No
 
 
 def test_the_stream_starts_anew_each_time(unit_with: UnitWith) -> None:
-    table = open_source(unit_with(HEADER + OTHERS), FEATURES)
+    table = open_source(unit_with(HEADER + OTHERS), COLUMNS)
     assert [batch.to_pydict() for batch in table.batches()] == [batch.to_pydict() for batch in table.batches()]
 
 
@@ -265,7 +269,7 @@ def test_a_file_that_is_no_parquet_is_a_data_error(bare_unit: NodeHome) -> None:
     home = parquet_unit(bare_unit, {"customer": pa.array(["a"])})
     (home.path / "LOCAL" / "customers.parquet").write_bytes(b"PAR1 nonsense")
     with pytest.raises(DataError, match="not a readable parquet file"):
-        open_source(home, FEATURES)
+        open_source(home, COLUMNS)
 
 
 # Before approval
@@ -277,7 +281,7 @@ def test_the_check_counts_what_the_unit_should_know(unit_with: UnitWith) -> None
     assert found.missing == {"visits": 1, "spend": 2}
 
 
-@pytest.mark.parametrize("column", FEATURES)
+@pytest.mark.parametrize("column", NAMES)
 def test_text_among_numbers_is_refused_beforehand_and_not_repeated(unit_with: UnitWith, column: str) -> None:
     cells = {"visits": b"1", "spend": b"2"} | {column: b"verysecret"}
     home = unit_with(HEADER + OTHERS + b"x,%s,%s\n" % (cells["visits"], cells["spend"]))
@@ -294,14 +298,14 @@ def test_a_missing_column_is_named(unit_with: UnitWith, header: bytes) -> None:
 
 def test_a_header_that_is_not_text_is_a_data_error(unit_with: UnitWith) -> None:
     with pytest.raises(DataError, match="cannot be read"):
-        open_source(unit_with(b"\xff" + HEADER), FEATURES)
+        open_source(unit_with(b"\xff" + HEADER), COLUMNS)
 
 
 def test_a_missing_file_is_a_data_error_and_nothing_else(tmp_path: Path) -> None:
     home = make_unit(tmp_path / "unit", "unit", consenting=(), customers=HEADER, policy=policy_document())
-    table = open_source(home, FEATURES)
+    table = open_source(home, COLUMNS)
     (home.path / CUSTOMERS_FILE).unlink()
-    for read in (lambda: open_source(home, FEATURES), lambda: list(table.batches())):
+    for read in (lambda: open_source(home, COLUMNS), lambda: list(table.batches())):
         with pytest.raises(FedsegError) as raised:
             read()
         assert type(raised.value) is DataError

@@ -11,12 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fedseg.clustering.features import NumericFeature
+from fedseg.columns import numbers
 from fedseg.errors import DataError, MissingColumnError
 from fedseg.node.home import NodeHome, SourceSettings
 from fedseg.node.source import inspect_source, open_source, subject_key
 from fedseg.table import SUBJECT
 
-FEATURES = ("visits", "spend")
+NAMES = ("visits", "spend")
+COLUMNS = numbers(*NAMES)
+FEATURES = tuple(NumericFeature(name, 0, 100, 50) for name in NAMES)
 FILE = "LOCAL/customers.parquet"
 DAY = dt.date(2025, 6, 1)
 MOMENT = dt.datetime(2025, 6, 1, tzinfo=dt.UTC)
@@ -35,7 +39,7 @@ def table_unit(home: NodeHome, table: pa.Table) -> NodeHome:
 
 
 def column_of(home: NodeHome, name: str) -> list[Any]:
-    return [cell for batch in open_source(home, FEATURES).batches() for cell in batch.column(name).to_pylist()]
+    return [cell for batch in open_source(home, COLUMNS).batches() for cell in batch.column(name).to_pylist()]
 
 
 def text(kind: pa.DataType, *cells: bytes | None) -> pa.Array:
@@ -124,7 +128,7 @@ NO_NUMBERS = {name: column for name, column in NO_IDENTIFIERS.items() if "float"
 
 def both(home: NodeHome) -> list[Callable[[], object]]:
     """Before approval, and in a round."""
-    return [lambda: inspect_source(home, FEATURES), lambda: open_source(home, FEATURES)]
+    return [lambda: inspect_source(home, FEATURES), lambda: open_source(home, COLUMNS)]
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -156,7 +160,7 @@ def test_a_feature_of_another_type_is_refused_whoever_is_in_it(
 def test_a_missing_column_is_named_before_any_type(bare_unit: NodeHome) -> None:
     home = parquet_unit(bare_unit, {"customer": pa.array([True]), "visits": pa.array([1.0])})
     with pytest.raises(MissingColumnError, match="'spend'"):
-        open_source(home, FEATURES)
+        open_source(home, COLUMNS)
 
 
 def twice_parquet(home: NodeHome) -> NodeHome:

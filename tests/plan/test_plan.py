@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fedseg.errors import PlanError
 from fedseg.ledger.keys import SigningKey
-from fedseg.plan import PLAN_BYTES_MAX, Plan, TrustModel, caps_of, changed_terms, parse_plan
+from fedseg.plan import PLAN_BYTES_MAX, NumericTerms, Plan, TrustModel, caps_of, changed_terms, parse_plan
 from fedseg.policy.document import load_policy
 from fedseg.privacy.budget import RHO_GRID, epsilon_of
 from fedseg.privacy.mechanism import SIGMA_LIMIT, SIGMA_MIN
@@ -88,7 +88,9 @@ def test_bounds_are_read_exactly_as_written() -> None:
     features[0] |= {"lower": 0.1, "upper": 0.3}
     document = tomli_w.dumps(terms(features=[features[0] | {"missing": 0.2}, features[1]])).encode()
     plan = parse_plan(document)
-    assert [str(plan.features[0].lower), str(plan.features[0].upper)] == ["0.1", "0.3"]
+    first = plan.features[0]
+    assert isinstance(first, NumericTerms)
+    assert [str(first.lower), str(first.upper)] == ["0.1", "0.3"]
     # Two numbers that are the same float are not the same plan.
     other = parse_plan(document.replace(b"lower = 0.1", b"lower = 0.10000000000000001"))
     assert other.encoders == plan.encoders

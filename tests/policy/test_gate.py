@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedseg.columns import Column, numbers
 from fedseg.errors import PolicyError
 from fedseg.policy import gate
 from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, ConsentEvent, events_table, fold
@@ -62,7 +63,7 @@ def reason(*events: ConsentEvent, policy: Policy = POLICY) -> Reason:
     return Reason(int(code))
 
 
-def rows(subjects: list[bytes | None], columns: tuple[str, ...] = ("recency",), batch_rows: int = 2) -> Table:
+def rows(subjects: list[bytes | None], columns: tuple[Column, ...] = numbers("recency"), batch_rows: int = 2) -> Table:
     """Row i has the value i in every column."""
     batches = [
         pa.record_batch(
@@ -327,14 +328,14 @@ def test_rows_of_the_allowed_come_out_in_order_and_no_others(event: Maker) -> No
 
 
 def test_an_admitted_table_says_what_it_may_be_used_for(event: Maker) -> None:
-    table = admit(rows([], ("frequency", "recency")), decisions_of(event("given")), POLICY, STATISTICS)
-    assert table.columns == ("frequency", "recency")
+    table = admit(rows([], numbers("frequency", "recency")), decisions_of(event("given")), POLICY, STATISTICS)
+    assert table.columns == numbers("frequency", "recency")
     assert table.purpose == STATISTICS
     assert table.policy_digest == POLICY.digest
-    assert table.schema() == table_schema(("frequency", "recency"))
+    assert table.schema() == table_schema(numbers("frequency", "recency"))
 
 
-def unreadable_rows(columns: tuple[str, ...]) -> Table:
+def unreadable_rows(columns: tuple[Column, ...]) -> Table:
     def source() -> Iterator[pa.RecordBatch]:
         raise AssertionError("a row was read")
 
@@ -343,14 +344,13 @@ def unreadable_rows(columns: tuple[str, ...]) -> Table:
 
 def test_a_column_the_policy_does_not_allow_is_refused_before_any_row_is_read(event: Maker) -> None:
     with pytest.raises(PolicyError) as caught:
-        admit(unreadable_rows(("recency", "income")), decisions_of(event("given")), POLICY, STATISTICS)
+        admit(unreadable_rows(numbers("recency", "income")), decisions_of(event("given")), POLICY, STATISTICS)
     assert "not allowed: income; allowed: recency, frequency" in caught.value.why
 
 
 def test_admitting_reads_no_row(event: Maker) -> None:
-    assert admit(unreadable_rows(("recency",)), decisions_of(event("given")), POLICY, STATISTICS).columns == (
-        "recency",
-    )
+    recency = numbers("recency")
+    assert admit(unreadable_rows(recency), decisions_of(event("given")), POLICY, STATISTICS).columns == recency
 
 
 def test_decisions_hold_for_their_own_purpose_and_policy_alone(event: Maker) -> None:
@@ -367,7 +367,7 @@ def test_decisions_hold_for_their_own_purpose_and_policy_alone(event: Maker) -> 
 
 def test_a_purpose_the_policy_does_not_name_is_not_admitted(event: Maker) -> None:
     with pytest.raises(PolicyError, match="does not allow the purpose"):
-        admit(unreadable_rows(("recency",)), decisions_of(event("given")), POLICY, ACTIVATION)
+        admit(unreadable_rows(numbers("recency")), decisions_of(event("given")), POLICY, ACTIVATION)
 
 
 @settings(max_examples=150, deadline=None)
@@ -385,17 +385,17 @@ def test_whether_a_row_is_admitted_depends_on_its_own_customers_events_alone(eve
 
 def test_a_consented_table_is_made_by_admit_alone(event: Maker) -> None:
     table = admit(rows([]), decisions_of(event("given")), POLICY, STATISTICS)
-    parts: dict[str, Any] = {"columns": ("recency",), "_table": rows([]), "_decisions": decisions_of()}
+    parts: dict[str, Any] = {"columns": numbers("recency"), "_table": rows([]), "_decisions": decisions_of()}
     for token in ({}, {"mint": object()}, {"mint": gate._Mint()}, {"mint": None}):
         with pytest.raises(TypeError):
             ConsentedTable(**parts, **token)
     with pytest.raises(ValueError, match="InitVar 'mint'"):
-        dataclasses.replace(table, columns=("income",))  # type: ignore[call-arg]
+        dataclasses.replace(table, columns=numbers("income"))  # type: ignore[call-arg]
     for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="ask admit"):
             duplicate(table)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        table.columns = ("income",)  # type: ignore[misc]
+        table.columns = numbers("income")  # type: ignore[misc]
 
 
 def test_a_consented_table_shows_nothing_of_itself(event: Maker) -> None:

@@ -22,6 +22,7 @@ from fedseg.plan import parse_plan
 from fedseg.privacy.budget import epsilon_of, parse_fraction
 from fedseg.report.facts import _counts_to_show, collect, to_json
 from fedseg.report.model import ReportFacts
+from fedseg.report.readings import reading_of
 from fedseg.report.render import render, write_report
 
 CopyOf = Callable[[Path], Path]
@@ -109,7 +110,7 @@ def test_shown_epsilons_are_rounded_up(facts: ReportFacts) -> None:
 def test_segments_whose_intervals_overlap_share_their_ranks(facts: ReportFacts) -> None:
     assert facts.segments is not None
     for place in range(len(facts.plan.features)):
-        values = [segment.values[place] for segment in facts.segments.shown]
+        values = [reading_of(segment.values[place]) for segment in facts.segments.shown]
         for value in values:
             touching = [one for one in values if one.low <= value.high and one.high >= value.low]
             assert value.rank_to - value.rank_from + 1 == len(touching)

@@ -13,7 +13,7 @@ import pytest
 from fedseg.errors import StorageError
 from fedseg.report import figures
 from fedseg.report.facts import collect, to_json
-from fedseg.report.model import Composition, ReportFacts, SegmentFact, ValueFact
+from fedseg.report.model import Composition, NumberValueFact, NumericFact, ReportFacts, SegmentFact
 from fedseg.report.render import FEATURES_MAX, render, write_report
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>&amp; $x^2$ \N{RIGHT-TO-LEFT OVERRIDE}'
@@ -54,6 +54,11 @@ def renamed(facts: ReportFacts, text: str) -> ReportFacts:
     shown = tuple(replace(one, name=text) for one in facts.segments.shown)
     segments = replace(facts.segments, shown=shown, suppressed=(text,))
     return replace(facts, plan=replace(facts.plan, name=text, features=features), segments=segments)
+
+
+def numeric(facts: ReportFacts) -> list[NumericFact]:
+    """The plan's features: here all are numbers."""
+    return [one for one in facts.plan.features if isinstance(one, NumericFact)]
 
 
 def test_the_same_facts_give_the_same_bytes(run: Path, facts: ReportFacts, page: str) -> None:
@@ -177,7 +182,7 @@ def test_a_long_name_is_shortened_in_the_figure_and_whole_in_its_description(fac
 
 
 def test_a_single_segment_without_any_spread_has_figures_too(facts: ReportFacts) -> None:
-    values = tuple(ValueFact(one.name, one.lower, one.lower, one.lower, 1, 1) for one in facts.plan.features)
+    values = tuple(NumberValueFact(one.name, one.lower, one.lower, one.lower, 1, 1) for one in numeric(facts))
     alone = SegmentFact(1, "All", 0, 0, 0, 0.0, values)
     assert facts.segments is not None
     page = render(replace(facts, segments=replace(facts.segments, shown=(alone,), size=0)))
@@ -188,8 +193,8 @@ def test_a_value_the_noise_hides_is_said_to_be_hidden(facts: ReportFacts) -> Non
     assert facts.segments is not None
     first = facts.segments.shown[0]
     hidden = tuple(
-        replace(value, low=one.lower, high=one.upper, rank_from=1, rank_to=len(facts.segments.shown))
-        for value, one in zip(first.values, facts.plan.features, strict=True)
+        NumberValueFact(one.name, one.lower, one.lower, one.upper, 1, len(facts.segments.shown))
+        for one in numeric(facts)
     )
     shown = (replace(first, values=hidden), *facts.segments.shown[1:])
     card = render(replace(facts, segments=replace(facts.segments, shown=shown))).split('aria-label="Segment 1"')[1]
