@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.processes
 
 SMALL = {
-    "accuracy": ("--repetitions", "2", "--epsilon", "2", "--families", "real"),
+    "accuracy": ("--data", "retail", "--epsilon", "2", "--algorithms", "fedseg,dp-lloyd", "--repetitions", "2"),
     "statistics": ("--rows", "4000", "--repetitions", "1"),
     "ledger": ("--releases", "5"),
     "federation": ("--nodes", "2", "--rounds", "2", "--turns", "1"),
