@@ -66,8 +66,7 @@ def unlike_units(points: NDArray[np.int32], labels: NDArray[np.intp], units: int
     """Which unit each customer is in: equally large units, as unlike each other as can be.
 
     Customers stand in the order of their non-private cluster, within it in that of their first feature, and each unit
-    takes the next part of the queue. So a unit holds one cluster or a few, and no two units hold the same customers'
-    kind.
+    takes the next part of the queue: one cluster or a few, or one end of a large one.
     """
     places = np.empty(len(points), np.intp)
     places[np.lexsort((points[:, 0], labels))] = np.arange(len(points)) * units // len(points)
