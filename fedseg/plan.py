@@ -29,7 +29,8 @@ from fedseg.clustering.algorithm import Settings
 from fedseg.clustering.categories import BinaryFeature, CategoricalFeature, RegionFeature
 from fedseg.clustering.cycles import CyclicFeature
 from fedseg.clustering.features import Feature, NumericFeature, Transform
-from fedseg.clustering.lattice import StepTerms, fit_lattice
+from fedseg.clustering.lattice import StepTerms
+from fedseg.clustering.schedule import Budget, Profile, step_terms
 from fedseg.errors import PlanError
 from fedseg.ledger.canonical import MAX_INTEGER, canonical, sha256_hex
 from fedseg.ledger.keys import PublicKey
@@ -37,13 +38,11 @@ from fedseg.policy.document import Policy
 from fedseg.policy.purposes import Purpose
 from fedseg.policy.rules import RuleOutcome, check_policy
 from fedseg.privacy.account import Caps
-from fedseg.privacy.budget import RHO_GRID, PrivacyBudget, parse_fraction, rho_of
+from fedseg.privacy.budget import PrivacyBudget, parse_fraction, rho_of
 
 PLAN_BYTES_MAX = 256 * 1024
 PLAN_DIMENSIONS_MAX = 1024
 """Most encoded columns of all features together."""
-RADIUS_SHARE_MAX = 2
-"""Largest clip radius as a part of the half width of the box: its whole width."""
 
 
 class TrustModel(enum.StrEnum):
@@ -244,15 +243,13 @@ FeatureTerms = Annotated[
 class AlgorithmTerms(_Part):
     """The algorithm's public settings."""
 
-    name: Literal["lloyd"]
+    name: Literal["cells"]
     seed: Annotated[int, Field(ge=0, le=MAX_INTEGER)]
     """Seed of the public coins; no larger than canonical JSON keeps, or the plan would have no digest."""
-    shares: Annotated[tuple[Exact, ...], Field(min_length=1, max_length=16, strict=False)]
-    """Part of the budget for each round; they add up to 1."""
-    radii: Annotated[tuple[Exact, ...], Field(min_length=1, max_length=16, strict=False)]
-    """Clip radius of each round as a part of the half width of the box."""
-    count_weight: Exact = Fraction(1)
-    """Weight of a count beside a residual as long as the radius."""
+    expected_customers: Annotated[int, Field(ge=1, le=10**12)]
+    """Public guess of how many customers all units have together: it sizes the rounds."""
+    profile: Annotated[Profile, Field(strict=False)] = Profile.STANDARD
+    """How many rounds."""
 
 
 class UnitTerms(_Part):
@@ -298,13 +295,6 @@ class Plan(_Part):
         # A smaller number rests on the units' word that they share no customers; nothing here can check that yet.
         if self.max_units_per_customer != len(names):
             raise ValueError(f"max_units_per_customer must be the number of units, {len(names)}, in this version")
-        shares, radii = self.algorithm.shares, self.algorithm.radii
-        if sum(shares) != 1 or min(shares) <= 0:
-            raise ValueError("the algorithm's shares must be positive and add up to 1")
-        if len(radii) != len(shares) or not all(Fraction(1, 1000) <= radius <= RADIUS_SHARE_MAX for radius in radii):
-            raise ValueError("the algorithm needs one radius per share, between 1/1000 and 2/1")
-        if not Fraction(1, 16) <= self.algorithm.count_weight <= 1:
-            raise ValueError("count_weight must lie between 1/16 and 1/1")
         return self
 
     @cached_property
@@ -320,14 +310,20 @@ class Plan(_Part):
     @cached_property
     def settings(self) -> Settings:
         """The algorithm's settings."""
+        per_unit = Budget(self.rho / self.max_units_per_customer, len(self.units))
         return Settings(
-            self.k, self.dimensions, tuple(float(radius) for radius in self.algorithm.radii), self.algorithm.seed
+            self.k,
+            self.dimensions,
+            self.algorithm.expected_customers,
+            self.algorithm.seed,
+            self.algorithm.profile,
+            per_unit,
         )
 
     @property
     def rounds(self) -> int:
         """Number of rounds."""
-        return len(self.algorithm.shares)
+        return len(self.settings.rounds)
 
     @cached_property
     def rho(self) -> Fraction:
@@ -339,15 +335,9 @@ class Plan(_Part):
         """What each unit releases in each round: lattice, noise and price, from the plan alone.
 
         With noise at the unit, a customer known to c units loses the sum of their charges; so each unit gets rho / c,
-        split over the rounds by the algorithm's shares, rounded down to the grid of charges.
+        split over the rounds by the schedule's shares, rounded down to the grid of charges.
         """
-        per_unit = self.rho / self.max_units_per_customer
-        made: list[StepTerms] = []
-        for step, share in enumerate(self.algorithm.shares):
-            rho = Fraction(per_unit * share * RHO_GRID // 1, RHO_GRID)
-            lattice, mechanism = fit_lattice(rho, self.algorithm.count_weight)
-            made.append(StepTerms(step, self.k, 1 + self.dimensions, lattice, mechanism))
-        return tuple(made)
+        return step_terms(self.settings.rounds, self.dimensions, self.settings.budget.rho)
 
     @cached_property
     def step_rhos(self) -> tuple[Fraction, ...]:

@@ -4,20 +4,20 @@ The real thing: requests, cells, clipping, lattice, exact integer noise. What is
 changes no number.
 """
 
-from fractions import Fraction
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.trust import Trust
 from fedseg.clustering.algorithm import Aggregate, Settings, init, next_request, step
-from fedseg.clustering.lattice import StepTerms, fit_lattice
+from fedseg.clustering.encode import CHUNK_ROWS
+from fedseg.clustering.lattice import StepTerms
+from fedseg.clustering.request import RoundRequest
+from fedseg.clustering.schedule import Budget, Profile, step_terms
 from fedseg.clustering.statistics import customer_vectors
-from fedseg.privacy.budget import RHO_GRID, PrivacyBudget, rho_of
+from fedseg.privacy.budget import PrivacyBudget, rho_of
 from fedseg.privacy.noise import SimulatedNoise, discrete_gaussian
-
-SHARES = (Fraction(1, 5), Fraction(2, 5), Fraction(2, 5))
-RADII = (0.8, 0.6, 0.5)
 
 
 def fedseg_centers(
@@ -37,15 +37,25 @@ def fedseg_centers(
     rho, source = rho_of(budget), SimulatedNoise(seed)
     tables = [points[units == unit] for unit in range(int(units.max()) + 1)]
     noises = len(tables) if trust is Trust.UNIT_NOISE else 1
-    state = init(Settings(k, points.shape[1], RADII, seed))
+    settings = Settings(k, points.shape[1], len(points), seed, Profile.STANDARD, Budget(rho, noises))
+    plan, state = step_terms(settings.rounds, settings.dimensions, rho), init(settings)
     while (request := next_request(state)) is not None:
-        lattice, mechanism = fit_lattice(Fraction(rho * SHARES[state.step] * RHO_GRID // 1, RHO_GRID), Fraction(1))
-        terms = StepTerms(state.step, k, 1 + points.shape[1], lattice, mechanism)
-        sums = np.zeros((k, terms.width), np.int64)
-        for table in tables:
-            labels, vectors = customer_vectors(table, request, lattice)
-            np.add.at(sums, labels, vectors)
+        terms = plan[state.step]
+        sums = _sums(tables, request, terms)
         for _ in range(noises):
-            sums += discrete_gaussian(mechanism.sigma, terms.length, source).reshape(sums.shape)
+            sums += discrete_gaussian(terms.mechanism.sigma, terms.length, source).reshape(sums.shape)
         state = step(state, Aggregate(state.step, sums, terms, noises))
-    return state.centers
+    assert state.centers is not None
+    return state.centers.astype(np.float64)
+
+
+def _sums(tables: Sequence[NDArray[np.int32]], request: RoundRequest, terms: StepTerms) -> NDArray[np.int64]:
+    """What the units' statistics add up to, before noise; shape (cells, width)."""
+    sums = np.zeros((terms.cells, terms.width), np.int64)
+    for table in tables:
+        for start in range(0, len(table), CHUNK_ROWS):
+            labels, vectors = customer_vectors(table[start : start + CHUNK_ROWS], request, terms.lattice)
+            order = np.argsort(labels, kind="stable")
+            present, starts = np.unique(labels[order], return_index=True)
+            sums[present] += np.add.reduceat(vectors[order], starts, axis=0)
+    return sums

@@ -97,9 +97,8 @@ class UnitReplay:
         if body.step >= plan.rounds:
             raise failed(f"release {entry.seq} is of a step that is not in its plan")
         terms = plan.terms[body.step]
-        lattice = {"count_weight": terms.lattice.count_weight, "unit": terms.lattice.unit}
         mechanism = {"sigma": terms.mechanism.sigma, "l2_sensitivity_squared": terms.lattice.l2_sensitivity_squared}
-        if (body.cells, body.width, body.lattice, body.mechanism) != (terms.cells, terms.width, lattice, mechanism):
+        if (body.cells, body.width, body.lattice, body.mechanism) != (terms.cells, terms.width, terms.lattice.facts, mechanism):
             raise failed(f"release {entry.seq} used another mechanism than the approved plan's")
         charge = recompute(body.charge.formula, body.mechanism)
         if (body.charge.rho, body.charge.delta) != (fraction_text(charge.rho), fraction_text(charge.delta)):

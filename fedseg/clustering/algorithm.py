@@ -1,41 +1,63 @@
-"""Lloyd's algorithm on noised counts and sums, as a pure state machine: `init`, `next_request`, `step`.
+"""CELLS: private federated k-means from one repeated release, as a pure state machine: `init`, `next_request`, `step`.
 
-Everything here is post-processing of released values and public coins: it may be rerun by anybody, and gives the same
-result bit for bit. Nothing here ever sees a customer.
+Every round asks, around reference points chosen by the server, for count, clipped residual sum and clipped energy of
+each cell; what comes back is shrunk by its known noise and the server's model of the customers conditioned on it
+(`model.py`, `shrink.py`). Which rounds there are follows from the plan (`schedule.py`). Everything here is
+post-processing of released values and public coins: anybody may run it again and gets the same result. Nothing here
+ever sees a customer.
 """
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedseg.clustering.features import FEATURE_MAX
+from fedseg.clustering.kmeans import Cloud, kmeans, lloyd, sample_points
 from fedseg.clustering.lattice import StepTerms
-from fedseg.clustering.request import RoundRequest
+from fedseg.clustering.model import Estimate, Model, Prediction, condition, gaussian_model, predict
+from fedseg.clustering.request import RADIUS_MAX, RoundRequest
+from fedseg.clustering.schedule import COVARIANCE_RADIUS, Budget, Kind, Profile, Round, schedule
+from fedseg.clustering.shrink import Measured, clip_radii, measured, shrink
 
-START_SPREAD = 0.5
-"""The starting points are drawn from this central part of the box: loose public bounds leave its rim empty."""
+CUSTOMERS_MIN = 30.0
+"""A noised total below this is taken for it."""
 
-START_CANDIDATES = 16
-"""Public draws per starting point, of which the one farthest from the points before it is taken."""
+PARTICLES_PER_CELL = 10
+PARTICLES_MIN = 2000
 
-EMPTY_SDS = 2.0
-"""A cell whose count is below this many standard deviations of its noise is taken for empty."""
+SKETCH_ITERATIONS = 8
+MERGE_RESTARTS = 20
+REFINE_ITERATIONS = 10
+"""Of Lloyd's algorithm on the model: for a sketch's reference points, for segments out of the last sketch, and after each
+refinement."""
+
+MANY_CELLS = 128
+"""With more cells than this a sketch's reference points start from a plain sample of the particles."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """What the plan says about the algorithm."""
 
     k: int
     """Number of segments."""
     dimensions: int
-    """Number of features."""
-    radii: tuple[float, ...]
-    """Clip radius of each round as a part of FEATURE_MAX; as many as there are rounds."""
+    """Number of encoded features."""
+    expected_customers: int
+    """Public guess of how many customers all units have together."""
     seed: int
-    """Seed of the public coins that draw the starting points."""
+    """Seed of the public coins."""
+    profile: Profile
+    budget: Budget
+
+    @cached_property
+    def rounds(self) -> tuple[Round, ...]:
+        """The schedule."""
+        return schedule(self.profile, self.k, self.dimensions, self.expected_customers, self.budget)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,15 +66,24 @@ class Aggregate:
 
     step: int
     sums: NDArray[np.int64]
-    """Shape (cells, 1 + features), in lattice steps."""
+    """Shape (cells, width), in lattice steps."""
     terms: StepTerms
-    units: int
-    """How many releases were added; each carries its own noise."""
+    noises: int
+    """How many independent noises are in it: with noise at the unit, one for each release that was added."""
 
     @property
-    def noise_sd(self) -> float:
-        """Standard deviation of the noise in every entry, in lattice steps."""
-        return self.terms.mechanism.sigma * math.sqrt(self.units)
+    def measured(self) -> Measured:
+        """The same in customers and clip radii."""
+        return measured(self.sums, self.terms, self.noises)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """The last round: what was asked and what came back, beside what it was taken to mean."""
+
+    request: RoundRequest
+    release: Measured
+    estimate: Estimate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,79 +92,180 @@ class State:
 
     settings: Settings
     step: int
-    centers: NDArray[np.float64]
-    """Shape (k, features), in encoded units."""
-    counts: NDArray[np.float64]
-    """Customers per cell of the last round, noised; zeros before the first. Shape (k,)."""
-    count_sd: float
-    """Standard deviation of the noise in `counts`."""
-    center_sds: NDArray[np.float64]
-    """Standard deviation of the noise in each center's coordinates, encoded units; infinite where empty. Shape (k,)."""
+    request: RoundRequest | None
+    """The open round's request; None when all rounds are done."""
+    customers: float
+    """All customers, from the first round."""
+    model: Model | None = None
+    predicted: Prediction | None = None
+    """What the model expects of the open round, where that has cells."""
+    moments: tuple[NDArray[np.float64], float] | None = None
+    """Mean, shape (features,), and total variance of all customers, encoded units; until the second moment is used."""
+    centers: NDArray[np.int32] | None = None
+    """Segments as they stand, shape (k, features)."""
+    sketch: Estimate | None = None
+    """The last sketch, where there was one."""
+    outcome: Outcome | None = None
+    """The last round, when all rounds are done."""
+
+    @property
+    def segments(self) -> NDArray[np.int32]:
+        """The centers when all rounds are done, shape (k, features), in encoded units.
+
+        Raises:
+            ValueError: If rounds are still open.
+        """
+        if self.centers is None or self.outcome is None:
+            raise ValueError("the last round is still open")
+        return self.centers
+
+
+_MISMATCH: Final = "the aggregate does not answer the state's request"
 
 
 def init(settings: Settings) -> State:
-    """The start: k well-spread points from public coins, independent of any data."""
-    coins = np.random.default_rng(settings.seed)
-    spread = START_SPREAD * FEATURE_MAX
-    centers = np.empty((settings.k, settings.dimensions))
-    centers[0] = coins.uniform(-spread, spread, settings.dimensions)
-    for taken in range(1, settings.k):
-        candidates = coins.uniform(-spread, spread, (START_CANDIDATES, settings.dimensions))
-        gaps = np.linalg.norm(candidates[:, None, :] - centers[None, :taken, :], axis=2).min(axis=1)
-        centers[taken] = candidates[np.argmax(gaps)]
-    nothing = np.zeros(settings.k)
-    return State(settings, 0, centers, nothing, 0.0, np.full(settings.k, np.inf))
+    """The start: one cell over the whole box, so wide that nobody is clipped; independent of any data."""
+    whole = math.isqrt(settings.dimensions * FEATURE_MAX**2) + 1
+    center = np.zeros((1, settings.dimensions), np.int32)
+    request = RoundRequest(0, center, np.array([min(whole, RADIUS_MAX)], np.int32))
+    return State(settings, 0, request, float(settings.expected_customers))
 
 
 def next_request(state: State) -> RoundRequest | None:
     """What to ask for next, or None when all rounds are done."""
-    if state.step >= len(state.settings.radii):
-        return None
-    centers = np.clip(np.rint(state.centers), -FEATURE_MAX, FEATURE_MAX).astype(np.int32)
-    radius = max(1, round(state.settings.radii[state.step] * FEATURE_MAX))
-    return RoundRequest(state.step, centers, np.full(len(centers), radius, np.int32))
+    return state.request
 
 
 def step(state: State, aggregate: Aggregate) -> State:
-    """Move each center by the noised mean residual of its cell; re-seat empty cells beside the largest one.
+    """Take in the sum of a round's releases and prepare the next round. Never divides by zero, never yields NaN.
 
-    With N = count entry / weight and S = residual entries * radius / unit, the center moves by S / N, shortened to at
-    most the radius (no true mean of clipped residuals is longer). A cell whose N is within EMPTY_SDS of zero stays
-    where it is, and before another round splits the largest cell. Never divides by zero and never yields NaN.
+    Raises:
+        ValueError: If the aggregate is of another step or shape.
     """
-    request = next_request(state)
-    if (
-        request is None
-        or aggregate.step != state.step
-        or aggregate.sums.shape != (request.cells, 1 + request.centers.shape[1])
-    ):
-        raise ValueError("the aggregate does not answer the state's request")
+    request = state.request
+    if request is None or aggregate.step != state.step or len(aggregate.sums) != request.cells:
+        raise ValueError(_MISMATCH)
+    if aggregate.sums.shape[1] != aggregate.terms.lattice.width(state.settings.dimensions):
+        raise ValueError(_MISMATCH)
+    kind = state.settings.rounds[state.step].kind
+    if kind is Kind.MOMENTS:
+        after = _take_moments(state, request, aggregate.measured)
+    elif kind is Kind.COVARIANCE:
+        after = _take_covariance(state, request, aggregate)
+    else:
+        after = _take_cells(state, request, aggregate.measured, kind)
+    return _prepare(replace(after, step=state.step + 1))
+
+
+def _take_moments(state: State, request: RoundRequest, release: Measured) -> State:
+    """How many customers, their mean, and how widely they spread: rather too widely, which only costs noise."""
+    features, radius = state.settings.dimensions, float(request.radii[0])
+    customers = max(float(release.counts[0]), CUSTOMERS_MIN)
+    mean = release.steps[0] * radius / customers
+    error = (release.step_sd * radius / customers) ** 2
+    square = float((mean**2).sum())
+    total = float(release.energies[0, 0]) * radius**2 / customers - square + features * error
+    sd = math.hypot(release.energy_sd * radius**2 / customers, 2 * math.sqrt(square * error))
+    largest = features * FEATURE_MAX**2
+    spread = min(max(max(total, 0.0) + sd, 1e-4 * largest), largest) + features * error
+    inside = np.clip(mean, -FEATURE_MAX, FEATURE_MAX)
+    return replace(state, customers=customers, moments=(inside, spread))
+
+
+def _take_covariance(state: State, request: RoundRequest, aggregate: Aggregate) -> State:
+    """Mean and covariance of all customers; directions that do not rise above the noise get their common mean.
+
+    The noise of the matrix is a Gaussian orthogonal ensemble with diagonal standard deviation e, so its eigenvalues
+    stay within e sqrt(2 d) (Wigner's semicircle law); smaller ones of the sum are not told apart.
+    """
+    features, radius = state.settings.dimensions, float(request.radii[0])
     lattice = aggregate.terms.lattice
-    counts = aggregate.sums[:, 0] / lattice.count_weight
-    count_sd = aggregate.noise_sd / lattice.count_weight
-    radii = request.radii.astype(np.float64)
-    full = counts >= EMPTY_SDS * count_sd
-    means = aggregate.sums[:, 1:] / lattice.unit / np.where(full, counts, 1.0)[:, None]
-    lengths = np.linalg.norm(means, axis=1, keepdims=True)
-    moves = np.where(full[:, None], means / np.maximum(1.0, lengths), 0.0) * radii[:, None]
-    centers = np.clip(request.centers + moves, -FEATURE_MAX, FEATURE_MAX)
-    sds = np.where(full, aggregate.noise_sd / lattice.unit * radii / np.where(full, counts, 1.0), np.inf)
-    after = State(state.settings, state.step + 1, centers, counts, count_sd, sds)
-    is_last = after.step == len(state.settings.radii)
-    return after if is_last else replace(after, centers=_reseat(centers, counts, full, radii))
+    sd = aggregate.terms.mechanism.sigma * math.sqrt(aggregate.noises) / state.customers
+    linear = aggregate.sums[0, :features] / lattice.count_weight / state.customers
+    left, right = np.triu_indices(features)
+    weights = np.where(left == right, lattice.energy_weight, lattice.cross_weight)
+    moment = np.zeros((features, features))
+    moment[left, right] = aggregate.sums[0, features:] / weights / state.customers
+    moment[right, left] = moment[left, right]
+    noise = sd / lattice.energy_weight
+    centered = moment - np.outer(linear, linear) + np.eye(features) * (sd / lattice.count_weight) ** 2
+    values, vectors = np.linalg.eigh(centered)
+    bulk = values < noise * math.sqrt(2 * features)
+    if bulk.any():
+        values[bulk] = max(float(values[bulk].mean()), noise / 20)
+    values = np.maximum(values, 1e-6) * radius**2
+    mean = np.clip(request.centers[0] + radius * linear, -FEATURE_MAX, FEATURE_MAX)
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    return replace(state, model=_gaussian(state, mean, root))
 
 
-def _reseat(
-    centers: NDArray[np.float64], counts: NDArray[np.float64], full: NDArray[np.bool_], radii: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Move each empty cell's center beside the largest cell's, half a radius apart along a rotating axis."""
-    centers, weights = centers.copy(), np.where(full, counts, 0.0)
-    for empty in np.flatnonzero(~full).tolist():
-        largest = int(np.argmax(weights))
-        offset = np.zeros(centers.shape[1])
-        offset[empty % len(offset)] = radii[largest] / 4
-        centers[empty] = centers[largest] + offset
-        centers[largest] -= offset
-        weights[largest] /= 2
-        weights[empty] = weights[largest]
-    return np.clip(centers, -FEATURE_MAX, FEATURE_MAX)
+def _take_cells(state: State, request: RoundRequest, release: Measured, kind: Kind) -> State:
+    """Condition the model on a round over cells; after a refinement the segments move on to where the model has them."""
+    assert state.model is not None
+    assert state.predicted is not None
+    found = shrink(release, request, state.predicted, state.customers)
+    model = condition(state.model, request.centers, state.predicted, found)
+    after = replace(state, model=model)
+    if kind is Kind.SKETCH:
+        return replace(after, sketch=found)
+    moved = lloyd(model.cloud, np.rint(found.means).astype(np.int32), REFINE_ITERATIONS)
+    outcome = Outcome(request, release, found) if kind is Kind.PROFILE else None
+    return replace(after, centers=moved, outcome=outcome)
+
+
+def _prepare(state: State) -> State:
+    """Reference points, radii and prediction of the round that is now open, if there is one."""
+    rounds = state.settings.rounds
+    if state.step >= len(rounds):
+        return replace(state, request=None, predicted=None)
+    current = rounds[state.step]
+    if current.kind is Kind.COVARIANCE:
+        assert state.moments is not None
+        mean, spread = state.moments
+        radius = min(max(1, round(float(COVARIANCE_RADIUS) * math.sqrt(spread))), RADIUS_MAX)
+        center = np.rint(mean).astype(np.int32)[None]
+        return replace(state, request=RoundRequest(state.step, center, np.array([radius], np.int32)))
+    if state.model is None:
+        assert state.moments is not None
+        mean, spread = state.moments
+        features = state.settings.dimensions
+        state = replace(state, model=_gaussian(state, mean, np.eye(features) * math.sqrt(spread / features)))
+    centers = _reference_points(state, current)
+    assert state.model is not None
+    predicted = predict(state.model, centers)
+    step_sd = state.settings.budget.noise_sd(current.share, current.sensitivity)
+    request = RoundRequest(state.step, centers, clip_radii(predicted, state.customers, step_sd))
+    return replace(state, request=request, predicted=predicted)
+
+
+def _reference_points(state: State, current: Round) -> NDArray[np.int32]:
+    """Where to ask: k-means on the model for a sketch; the segments, first merged out of the last sketch, to refine."""
+    assert state.model is not None
+    cloud, coins = state.model.cloud, _coins(state)
+    if current.kind is not Kind.SKETCH:
+        return _merge(state, coins) if state.centers is None else state.centers
+    if current.cells > MANY_CELLS:
+        return lloyd(cloud, sample_points(cloud, current.cells, coins), SKETCH_ITERATIONS)
+    return kmeans(cloud, current.cells, coins, restarts=5, iterations=SKETCH_ITERATIONS)
+
+
+def _merge(state: State, coins: np.random.Generator) -> NDArray[np.int32]:
+    """k segments out of the model: k-means on its particles, each weighted by how far its cell's mean is believed."""
+    assert state.model is not None
+    model, sketch = state.model, state.sketch
+    cloud = model.cloud
+    if sketch is not None:
+        trusted = np.rint(cloud.weights * sketch.reliabilities[model.cell]).astype(np.int64)
+        cloud = Cloud(cloud.points, np.maximum(trusted, 1))
+    return kmeans(cloud, state.settings.k, coins, restarts=MERGE_RESTARTS)
+
+
+def _gaussian(state: State, mean: NDArray[np.float64], root: NDArray[np.float64]) -> Model:
+    cells = max(one.cells for one in state.settings.rounds)
+    particles = max(PARTICLES_PER_CELL * cells, PARTICLES_MIN)
+    return gaussian_model(mean, root, particles, _coins(state))
+
+
+def _coins(state: State) -> np.random.Generator:
+    """Public coins: the plan's seed and the step, nothing else."""
+    return np.random.default_rng((state.settings.seed, state.step))

@@ -1,5 +1,6 @@
-"""The integer lattice of a cell-sum release, and the noise that fits it: all derived from the plan, none from data."""
+"""The integer lattices of the two statistics, and the noise that fits them: all derived from the plan, none from data."""
 
+import enum
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,35 +14,69 @@ UNIT_MIN = 2**6
 UNIT_MAX = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class CellLattice:
-    """How one customer's vector (count weight, clipped residual) is written in integers.
+class Statistic(enum.StrEnum):
+    """What a round asks for."""
 
-    A customer in cell j contributes (count_weight, y) to block j, with y an integer vector of L2 norm at most `unit`,
-    and nothing to any other block.
+    CELLS = "cells"
+    """Per cell: count, sum of clipped residuals, sum of their energies."""
+    PROFILE = "profile"
+    """The same with one energy per feature, for the profiles of the segments."""
+    SECOND_MOMENT = "second-moment"
+    """Over all customers: sum of clipped residuals and of their products, two features at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """How one customer's vector is written in integers; y below is an integer vector with ||y||_2 <= `unit`.
+
+    CELLS: (count_weight, y, energy) in the block of the customer's cell, with 0 <= energy <= energy_weight.
+    PROFILE: (count_weight, y, energies), with ||energies||_2 <= energy_weight.
+    SECOND_MOMENT: (z, products) with ||z||_2 <= count_weight and ||products||_2 <= energy_weight.
     """
 
-    count_weight: int
-    """What one customer adds to the count of the cell, in lattice steps."""
+    statistic: Statistic
     unit: int
     """Lattice steps for a residual as long as the clip radius."""
+    count_weight: int
+    """What one customer adds to the count; in a second moment the largest norm of its linear part."""
+    energy_weight: int
+    """Energy of a residual as long as the clip radius; in a second moment the largest norm of the products."""
 
     def __post_init__(self) -> None:
         if not UNIT_MIN <= self.unit <= UNIT_MAX:
             raise ValueError(
                 f"the lattice has {self.unit} steps for the clip radius, it needs {UNIT_MIN} to {UNIT_MAX}"
             )
-        if not 1 <= self.count_weight <= UNIT_MAX:
-            raise ValueError(f"the count weight must be between 1 and {UNIT_MAX} steps, got {self.count_weight}")
+        if not all(1 <= weight <= UNIT_MAX for weight in (self.count_weight, self.energy_weight)):
+            raise ValueError(f"the weights must be between 1 and {UNIT_MAX} steps")
 
     @property
     def l2_sensitivity_squared(self) -> int:
         """Square of the L2 sensitivity under add-or-remove-one-customer, in lattice steps squared.
 
-        One customer touches one block, by (count_weight, y) with ||y||_2 <= unit; so the vector of all blocks moves
-        by at most sqrt(count_weight**2 + unit**2).
+        One customer touches one block, and its parts are bounded apart from each other:
+        count_weight^2 + unit^2 + energy_weight^2, for a second moment count_weight^2 + energy_weight^2.
         """
-        return self.count_weight**2 + self.unit**2
+        linear = 0 if self.statistic is Statistic.SECOND_MOMENT else self.unit**2
+        return self.count_weight**2 + linear + self.energy_weight**2
+
+    @property
+    def cross_weight(self) -> int:
+        """Of a second moment: weight of the product of two different features, sqrt(2) energy_weight rounded down."""
+        return math.isqrt(2 * self.energy_weight**2)
+
+    def width(self, features: int) -> int:
+        """Integers per cell."""
+        return {
+            Statistic.CELLS: features + 2,
+            Statistic.PROFILE: 2 * features + 1,
+            Statistic.SECOND_MOMENT: features + features * (features + 1) // 2,
+        }[self.statistic]
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """The lattice as it stands in the log."""
+        return {"unit": self.unit, "count_weight": self.count_weight, "energy_weight": self.energy_weight}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +86,8 @@ class StepTerms:
     step: int
     cells: int
     width: int
-    """Integers per cell: one count and one residual sum a feature."""
-    lattice: CellLattice
+    """Integers per cell."""
+    lattice: Lattice
     mechanism: DiscreteGaussian
 
     @property
@@ -61,17 +96,27 @@ class StepTerms:
         return self.cells * self.width
 
 
-def fit_lattice(rho: Fraction, count_weight: Fraction) -> tuple[CellLattice, DiscreteGaussian]:
+def fit_lattice(
+    statistic: Statistic, rho: Fraction, count_weight: Fraction, energy_weight: Fraction
+) -> tuple[Lattice, DiscreteGaussian]:
     """The lattice whose noise for `rho` has an integer sigma near SIGMA_TARGET, and that noise.
 
-    With `unit` steps for the clip radius and weight a = count_weight, the sensitivity is unit * sqrt(1 + a^2), and
-    sigma = unit * sqrt((1 + a^2) / (2 rho)). Solving for sigma = SIGMA_TARGET gives
-    unit = SIGMA_TARGET * sqrt(2 rho / (1 + a^2)), rounded down and limited to [1, UNIT_MAX].
+    With `unit` steps for the clip radius and weights a and b, the sensitivity is unit * s with s^2 = a^2 + 1 + b^2
+    (a^2 + b^2 for a second moment), and sigma = unit * s / sqrt(2 rho). Solving for sigma = SIGMA_TARGET gives
+    unit = SIGMA_TARGET * sqrt(2 rho) / s, rounded down and limited to UNIT_MAX.
+
+    Args:
+        statistic: What is released.
+        rho: What it may cost.
+        count_weight: Weight a beside a residual as long as the radius, at most 1.
+        energy_weight: Weight b of its energy, at most 1.
 
     Raises:
         ValueError: If the budget is so small that the lattice has fewer than UNIT_MIN steps for the clip radius.
     """
-    squared = SIGMA_TARGET**2 * 2 * rho / (1 + count_weight**2)
+    linear = 0 if statistic is Statistic.SECOND_MOMENT else 1
+    squared = SIGMA_TARGET**2 * 2 * rho / (count_weight**2 + linear + energy_weight**2)
     unit = min(UNIT_MAX, math.isqrt(math.floor(squared)))
-    lattice = CellLattice(count_weight=max(1, math.floor(count_weight * unit)), unit=unit)
+    weights = (max(1, math.floor(weight * unit)) for weight in (count_weight, energy_weight))
+    lattice = Lattice(statistic, unit, *weights)
     return lattice, DiscreteGaussian.calibrated(lattice.l2_sensitivity_squared, rho)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from fedseg.clustering.features import DIMENSIONS_MAX, FEATURE_MAX
 from fedseg.errors import RequestError
 
-RADIUS_MAX = 2**20
-"""Largest clip radius in encoded units; the box's half diagonal may be longer, then rows at its corners are clipped."""
+RADIUS_MAX = 2**25
+"""Largest clip radius in encoded units: the half diagonal of the box with the most features."""
 
 CELLS_MAX = 2**12
 """Most reference points in one round."""
@@ -44,7 +44,7 @@ class RoundRequest:
         if (np.abs(self.centers.astype(np.int64)) > FEATURE_MAX).any():
             raise ValueError("a center lies outside the box")
         if (self.radii < 1).any() or (self.radii > RADIUS_MAX).any():
-            raise ValueError("a radius lies outside [1, 2**20]")
+            raise ValueError("a radius lies outside [1, 2**25]")
         self.centers.flags.writeable = False
         self.radii.flags.writeable = False
 

@@ -1,4 +1,4 @@
-"""The statistic a unit computes: per cell the count and the sum of clipped residuals, in exact integers.
+"""The two statistics a unit computes, in exact integers: sums over cells, and the second moment.
 
 The whole privacy argument about data is here: each customer becomes one vector, bounded in integers, that depends on
 nobody else. `privacy/sensitive.py` then enforces the bound once more while it adds the vectors up.
@@ -9,63 +9,108 @@ from numpy.typing import NDArray
 
 from fedseg.clustering.encode import BoundedFeatures
 from fedseg.clustering.features import DIMENSIONS_MAX, FEATURE_BITS
-from fedseg.clustering.lattice import CellLattice
+from fedseg.clustering.lattice import Lattice, Statistic
 from fedseg.clustering.request import RoundRequest
 from fedseg.privacy.sensitive import Sensitive, sum_of_rows
 
 EXACT_FLOAT_BITS = 53
 """Integers of smaller magnitude than 2**53 are exact in float64, and so are sums that never leave that range."""
 
+VECTOR_ENTRIES = 2**18
+SCORE_ENTRIES = 2**19
+"""Most entries of customers' vectors, and of distances to reference points, worked on at once: they stay in the
+processor's cache, and memory does not grow with customers or features. No result depends on either."""
 
-def cell_sums(features: BoundedFeatures, request: RoundRequest, lattice: CellLattice) -> Sensitive:
-    """Sum (count_weight, clipped residual) over the customers of each cell.
 
-    Customer x belongs to the cell j of its nearest reference point and adds (a, y) to block j, where a is
-    `lattice.count_weight` and y the residual (x - c_j) / r_j, clipped to the unit ball and truncated toward zero
-    onto a lattice of `lattice.unit` steps.
-
-    L2 sensitivity (add or remove one customer): sqrt(a**2 + unit**2), because one customer touches one block and
-    ||y||_2 <= unit, as proved in `bounded_residuals`.
-
-    Shape of the result: (cells, 1 + features), flattened.
-    """
+def summarize(features: BoundedFeatures, request: RoundRequest, lattice: Lattice) -> Sensitive:
+    """The sum of all customers' vectors, flattened cell by cell; its L2 sensitivity is the lattice's."""
     if request.centers.shape[1] != features.dimensions:
         raise ValueError("the request's reference points have another number of features than the rows")
+    width = lattice.width(features.dimensions)
     return sum_of_rows(
-        (customer_vectors(rows, request, lattice) for rows in features.chunks()),
+        (customer_vectors(rows, request, lattice) for rows in features.chunks(max(1, VECTOR_ENTRIES // width))),
         cells=request.cells,
-        width=1 + features.dimensions,
+        width=width,
         l2_sensitivity_squared=lattice.l2_sensitivity_squared,
     )
 
 
 def customer_vectors(
-    rows: NDArray[np.int32], request: RoundRequest, lattice: CellLattice
+    rows: NDArray[np.int32], request: RoundRequest, lattice: Lattice
 ) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Each customer's cell, shape (rows,), and vector, shape (rows, 1 + features); a function of that row alone."""
+    """Each customer's cell, shape (rows,), and vector, shape (rows, width); a function of that row alone.
+
+    Customer x belongs to the cell j of its nearest reference point c_j. Its residual (x - c_j) / r_j, clipped to the
+    unit ball and truncated toward zero onto a lattice of `unit` steps, is y, with ||y||_2 <= unit as proved in
+    `bounded_residuals`. The vector is made of y alone.
+    """
     labels = nearest_center(rows, request.centers)
     residuals = rows.astype(np.int64) - request.centers[labels]
-    vectors = np.empty((len(rows), 1 + rows.shape[1]), np.int64)
-    vectors[:, 0] = lattice.count_weight
-    vectors[:, 1:] = bounded_residuals(residuals, request.radii[labels].astype(np.int64), lattice.unit)
-    return labels, vectors
+    bounded = bounded_residuals(residuals, request.radii[labels].astype(np.int64), lattice.unit)
+    if lattice.statistic is Statistic.SECOND_MOMENT:
+        return labels, second_moments(bounded, lattice)
+    return labels, counts_and_energies(bounded, lattice)
+
+
+def counts_and_energies(bounded: NDArray[np.int64], lattice: Lattice) -> NDArray[np.int64]:
+    """(a, y, energy) of each customer, with a = `count_weight` and b = `energy_weight`; shape (rows, width).
+
+    L2 norm at most sqrt(a^2 + unit^2 + b^2): the energy floor(b ||y||^2 / unit^2) is at most b, for ||y|| <= unit. Of a
+    profile each feature's own floor(b y_i^2 / unit^2) is sent, and the norm of those is at most their sum, so at most b
+    again. In int64: b ||y||^2 <= 2**20 * 2**40.
+    """
+    squares = bounded * bounded
+    if lattice.statistic is Statistic.CELLS:
+        squares = squares.sum(axis=1, keepdims=True)
+    counts = np.full((len(bounded), 1), lattice.count_weight, np.int64)
+    return np.hstack([counts, bounded, lattice.energy_weight * squares // lattice.unit**2])
+
+
+def second_moments(bounded: NDArray[np.int64], lattice: Lattice) -> NDArray[np.int64]:
+    """(z, products) of each customer: z = a y / unit, products w_ij y_i y_j / unit^2 for i <= j; shape (rows, width).
+
+    w_ii = b and w_ij = floor(sqrt(2) b), all truncated toward zero. L2 norm at most sqrt(a^2 + b^2): ||z|| <= a, and
+    sum_i b^2 y_i^4 + sum_{i<j} 2 b^2 y_i^2 y_j^2 = b^2 ||y||^4 <= b^2 unit^4, so ||products|| <= b. In int64:
+    |w_ij y_i y_j| <= 2**21 * 2**40.
+    """
+    features = bounded.shape[1]
+    vectors = np.empty((len(bounded), lattice.width(features)), np.int64)
+    vectors[:, :features] = truncated(bounded * lattice.count_weight, lattice.unit)
+    weighted, start = bounded * lattice.cross_weight, features
+    for left in range(features):  # the products of feature `left` with itself and with those after it
+        block = vectors[:, start : (start := start + features - left)]
+        np.multiply(bounded[:, left:], weighted[:, left, None], out=block)
+        block[:, 0] = bounded[:, left] ** 2 * lattice.energy_weight
+    vectors[:, features:] = truncated(vectors[:, features:], lattice.unit**2)
+    return vectors
+
+
+def truncated(values: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:
+    """values / divisor, truncated toward zero: never longer than the exact quotient."""
+    quotients: NDArray[np.int64] = np.sign(values) * (np.abs(values) // divisor)
+    return quotients
 
 
 def nearest_center(rows: NDArray[np.int32], centers: NDArray[np.int32]) -> NDArray[np.intp]:
     """Index of the reference point nearest to each row in L2 norm; ties go to the lower index.
 
-    argmin_j ||x - c_j||^2 = argmin_j (||c_j||^2 - 2 <x, c_j>). Every operand is an integer of at most 19 magnitude
-    bits, every product has at most 38, and with d features every partial sum of either term is below
-    3 d 2**38 <= 3 * 2**12 * 2**38 < 2**53. So float64 matrix products are exact in any order of summation, on any
-    number of threads and for any batch, and equal distances compare equal.
+    argmin_j ||x - c_j||^2 = argmin_j <(x, 1), (-2 c_j, ||c_j||^2)>. Every operand is an integer, and with d features of
+    at most 19 magnitude bits every partial sum is below 3 d 2**38 <= 3 * 2**12 * 2**38 < 2**53. So float64 matrix
+    products are exact in any order of summation, on any number of threads and for any batch, and equal distances
+    compare equal.
     """
     dimensions = rows.shape[1]
     bits = 2 * (FEATURE_BITS - 1) + 2 + (dimensions - 1).bit_length()
     if dimensions > DIMENSIONS_MAX or bits > EXACT_FLOAT_BITS:
         raise ValueError(f"at most {DIMENSIONS_MAX} features keep inner products exact, got {dimensions}")
     points = centers.astype(np.float64)
-    scores = (points * points).sum(axis=1) - 2.0 * (rows.astype(np.float64) @ points.T)
-    nearest: NDArray[np.intp] = np.argmin(scores, axis=1)
+    right = np.vstack([-2.0 * points.T, (points * points).sum(axis=1)])
+    nearest, size = np.empty(len(rows), np.intp), max(1, SCORE_ENTRIES // len(centers))
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        left = np.ones((len(some), dimensions + 1))
+        left[:, :-1] = some
+        np.argmin(left @ right, axis=1, out=nearest[start : start + size])
     return nearest
 
 

@@ -7,7 +7,7 @@ import fedseg
 from fedseg.clustering.encode import encode
 from fedseg.clustering.lattice import StepTerms
 from fedseg.clustering.request import RoundRequest
-from fedseg.clustering.statistics import cell_sums
+from fedseg.clustering.statistics import summarize
 from fedseg.errors import NotApprovedError, PlanMismatchError, PolicyError, RequestError
 from fedseg.node.home import NodeHome
 from fedseg.node.source import open_source
@@ -47,7 +47,7 @@ def contribute(
         state.require_step(plan_sha256, request.step, ticket.release_id, charge)
         noise = Noise.draw(terms.mechanism, terms.length, source)
         consented, ticket = _pass_gate(home, plan, policy, ticket, now)
-        statistic = cell_sums(encode(consented, plan.encoders), request, terms.lattice)
+        statistic = summarize(encode(consented, plan.encoders), request, terms.lattice)
         return release(statistic, noise, account, ticket, home.key)
 
 
@@ -110,7 +110,7 @@ def _ticket(home: NodeHome, plan: Plan, terms: StepTerms, request_sha256: str, p
         request_sha256=request_sha256,
         cells=terms.cells,
         width=terms.width,
-        lattice={"count_weight": terms.lattice.count_weight, "unit": terms.lattice.unit},
+        lattice=terms.lattice.facts,
         policy_sha256=policy.digest,
         gate_commitment="",
         software=f"fedseg {fedseg.__version__}",

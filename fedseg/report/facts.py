@@ -188,14 +188,15 @@ def _plan(plan: Plan) -> PlanFact:
         epsilon=plan.budget.epsilon,
         delta=plan.budget.delta,
         rho=sum(plan.step_rhos, Fraction(0)) * plan.max_units_per_customer,
-        count_weight=plan.algorithm.count_weight,
+        profile=plan.algorithm.profile.value,
+        expected_customers=plan.algorithm.expected_customers,
         deadline_seconds=plan.deadline_seconds,
         reply_slot_seconds=plan.reply_slot_seconds,
         rounds=tuple(
             RoundFact(
                 step=terms.step,
-                share=plan.algorithm.shares[terms.step],
-                radius=plan.algorithm.radii[terms.step],
+                kind=plan.settings.rounds[terms.step].kind.value,
+                share=plan.settings.rounds[terms.step].share,
                 cells=terms.cells,
                 integers=terms.length,
                 sigma=terms.mechanism.sigma,

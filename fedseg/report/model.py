@@ -90,8 +90,8 @@ class RoundFact:
     """What every unit sends in one round and what it costs there; follows from the plan alone."""
 
     step: int
+    kind: str
     share: Fraction
-    radius: Fraction
     cells: int
     integers: int
     sigma: int
@@ -126,7 +126,8 @@ class PlanFact:
     delta: Fraction
     rho: Fraction
     """Most a customer of `max_units_per_customer` units loses: the sum of all rounds' charges there."""
-    count_weight: Fraction
+    profile: str
+    expected_customers: int
     deadline_seconds: int
     reply_slot_seconds: int
     rounds: tuple[RoundFact, ...]

@@ -1,0 +1,66 @@
+"""What may be said about the segments from released values only, with honest noise intervals. Costs no budget.
+
+All of it speaks of the customers nearest to the last round's reference points, and is exact up to the noise, whose law
+is known, and to clipping: a customer farther from the reference point than the clip radius counts as if at the radius.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedseg.clustering.algorithm import State
+
+CLIPPED_ENERGY = 0.75
+"""A mean squared clipped residual above this part of the squared radius says that many customers were clipped."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profiles:
+    """The segments as measured in the last round, not shrunk; positions in encoded units, arrays over segments."""
+
+    counts: NDArray[np.float64]
+    """Customers, noised; may be below 0."""
+    count_sd: float
+    """Standard deviation of the noise in `counts`."""
+    means: NDArray[np.float64]
+    """Shape (segments, features)."""
+    mean_sds: NDArray[np.float64]
+    """Standard deviation of the noise in `means`."""
+    variances: NDArray[np.float64]
+    """Of each feature within the segment, shape (segments, features); may be below 0."""
+    variance_sds: NDArray[np.float64]
+    """Standard deviation of the noise in `variances`."""
+    clipped: NDArray[np.bool_]
+    """Whether so many customers were clipped that means and variances lean towards the reference point."""
+
+
+def profiles(state: State) -> Profiles:
+    """Sizes, means and variances of the segments with the standard deviations of their noise.
+
+    With N, S and Q the noised count, residual sum and energies of a cell in customers and clip radii, s_N, s_S and s_Q
+    their noise, r the radius and c the reference point, the mean is c + r S/N and the variance r^2 (Q/N - (S/N)^2), each
+    with the first-order error of a quotient; (s_S/N)^2, which the noise adds to (S/N)^2, is taken off. A count within
+    its noise's standard deviation of 0 is divided by that instead, and says next to nothing.
+
+    Raises:
+        ValueError: If rounds are still open.
+    """
+    if state.outcome is None:
+        raise ValueError("the last round is still open")
+    request, release = state.outcome.request, state.outcome.release
+    radii = request.radii.astype(np.float64)[:, None]
+    counts = np.maximum(release.counts, release.count_sd)[:, None]
+    steps, energies = release.steps / counts, release.energies / counts
+    step_sds, count_sds = release.step_sd / counts, release.count_sd / counts
+    mean_sds = radii * np.sqrt(step_sds**2 + (steps * count_sds) ** 2)
+    noise = (release.energy_sd / counts) ** 2 + (2 * steps * step_sds) ** 2 + (energies * count_sds) ** 2
+    return Profiles(
+        counts=release.counts,
+        count_sd=release.count_sd,
+        means=request.centers + radii * steps,
+        mean_sds=mean_sds,
+        variances=radii**2 * (energies - steps**2 + step_sds**2),
+        variance_sds=radii**2 * np.sqrt(noise),
+        clipped=energies.sum(axis=1) > CLIPPED_ENERGY,
+    )

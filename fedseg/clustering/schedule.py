@@ -1,0 +1,179 @@
+"""The rounds of a plan: what each asks for, with how many cells, at what part of the budget. From public numbers alone.
+
+Nothing here waits for a released value, so a unit knows before it approves how many integers it will send and when.
+The plan's `expected_customers` stands where the true number would: a guess within a factor of three costs little.
+"""
+
+import enum
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from fedseg.clustering.lattice import Statistic, StepTerms, fit_lattice
+from fedseg.privacy.budget import RHO_GRID
+
+CELLS_MAX = 512
+"""Most cells of a sketch."""
+
+INTEGERS_MAX = 24_000
+"""Most integers in a reply, 8 bytes each: replies stay under 200 kB."""
+
+COVARIANCE_NOISE_MAX = 0.25
+"""The second moment is asked for only if its noise stays below this part of the total variance."""
+
+COVARIANCE_RADIUS = Fraction(13, 10)
+"""Clip radius of the second moment, in standard deviations of the whole (root of the total variance)."""
+
+
+class Profile(enum.StrEnum):
+    """How many rounds."""
+
+    STANDARD = "standard"
+    """Six rounds, five where the second moment would be all noise."""
+    SHORT = "short"
+    """Three rounds, for units that cannot stay online."""
+
+
+class Kind(enum.Enum):
+    """What a round is for."""
+
+    MOMENTS = "moments"
+    """One cell over the whole box: how many customers, where, how widely spread."""
+    COVARIANCE = "covariance"
+    """In which directions they spread."""
+    SKETCH = "sketch"
+    """Many cells: where the customers are dense."""
+    REFINE = "refine"
+    """One cell per segment."""
+    PROFILE = "profile"
+    """The last refinement, which also measures each feature's spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of the schedule."""
+
+    kind: Kind
+    share: Fraction
+    """Part of the budget."""
+    cells: int
+
+    @property
+    def statistic(self) -> Statistic:
+        """What units compute."""
+        return {Kind.COVARIANCE: Statistic.SECOND_MOMENT, Kind.PROFILE: Statistic.PROFILE}.get(
+            self.kind, Statistic.CELLS
+        )
+
+    @property
+    def weights(self) -> tuple[Fraction, Fraction]:
+        """Weight of the count and of the energy beside a residual as long as the clip radius."""
+        return _WEIGHTS[self.kind]
+
+    @property
+    def sensitivity(self) -> float:
+        """L2 norm of the longest vector, in clip radii."""
+        linear = 0 if self.kind is Kind.COVARIANCE else 1
+        return math.sqrt(float(sum(weight**2 for weight in self.weights)) + linear)
+
+
+_WEIGHTS = {
+    Kind.MOMENTS: (Fraction(1, 2), Fraction(1, 2)),
+    Kind.COVARIANCE: (Fraction(5, 13), Fraction(1)),
+    Kind.SKETCH: (Fraction(3, 4), Fraction(3, 10)),
+    Kind.REFINE: (Fraction(1, 2), Fraction(3, 20)),
+    Kind.PROFILE: (Fraction(1, 2), Fraction(3, 20)),
+}
+
+_SHARES = {
+    Profile.STANDARD: (
+        (Kind.MOMENTS, Fraction(8, 100)),
+        (Kind.COVARIANCE, Fraction(12, 100)),
+        (Kind.SKETCH, Fraction(25, 100)),
+        (Kind.SKETCH, Fraction(25, 100)),
+        (Kind.REFINE, Fraction(15, 100)),
+        (Kind.PROFILE, Fraction(15, 100)),
+    ),
+    Profile.SHORT: (
+        (Kind.MOMENTS, Fraction(15, 100)),
+        (Kind.SKETCH, Fraction(50, 100)),
+        (Kind.PROFILE, Fraction(35, 100)),
+    ),
+}
+
+_SKETCHES = ((1.0, 4), (3.0, 1))
+"""Of the first and of every later sketch: customers expected in a cell, in standard deviations of the noise of its count,
+and the fewest cells per segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What there is to spend at a unit, and how many noises the server adds up."""
+
+    rho: Fraction
+    """zCDP of all rounds at one unit."""
+    noises: int
+    """Independent noises in a sum: the number of units with noise at the unit, 1 under secure aggregation."""
+
+    def noise_sd(self, share: Fraction, sensitivity: float) -> float:
+        """Standard deviation of the noise of a sum, in clip radii."""
+        return sensitivity * math.sqrt(self.noises / (2 * float(self.rho * share)))
+
+
+def schedule(profile: Profile, k: int, dimensions: int, expected_customers: int, budget: Budget) -> tuple[Round, ...]:
+    """The rounds of a plan.
+
+    The second moment is left out when the spectral norm of its noise, about sigma / n * sqrt(2 d), would pass
+    COVARIANCE_NOISE_MAX of the total variance, with one feature, or where it would not fit into a reply; its share
+    then goes to the rounds after it, in proportion.
+    """
+    rounds = [Round(kind, share, 1) for kind, share in _SHARES[profile]]
+    covariance = next((one for one in rounds if one.kind is Kind.COVARIANCE), None)
+    if covariance is not None and not _is_worth_it(covariance, dimensions, expected_customers, budget):
+        at = rounds.index(covariance)
+        before, after = rounds[:at], rounds[at + 1 :]
+        stretch = 1 + covariance.share / sum(one.share for one in after)
+        rounds = before + [Round(one.kind, one.share * stretch, 1) for one in after]
+    sketches = 0
+    sized: list[Round] = []
+    for one in rounds:
+        if one.kind is Kind.SKETCH:
+            cells = _sketch_cells(one, sketches, k, dimensions, expected_customers, budget)
+            sketches += 1
+        else:
+            cells = k if one.kind in (Kind.REFINE, Kind.PROFILE) else 1
+        sized.append(Round(one.kind, one.share, cells))
+    return tuple(sized)
+
+
+def step_terms(rounds: tuple[Round, ...], dimensions: int, rho: Fraction) -> tuple[StepTerms, ...]:
+    """What a unit releases in each round: lattice, noise and price, each round's part rounded down to the grid.
+
+    Raises:
+        ValueError: If the budget is too small for a lattice.
+    """
+    made: list[StepTerms] = []
+    for step, one in enumerate(rounds):
+        part = Fraction(rho * one.share * RHO_GRID // 1, RHO_GRID)
+        lattice, mechanism = fit_lattice(one.statistic, part, *one.weights)
+        made.append(StepTerms(step, one.cells, lattice.width(dimensions), lattice, mechanism))
+    return tuple(made)
+
+
+def _is_worth_it(covariance: Round, dimensions: int, expected_customers: int, budget: Budget) -> bool:
+    entries = dimensions + dimensions * (dimensions + 1) // 2
+    if dimensions == 1 or entries > INTEGERS_MAX:
+        return False
+    clip = float(COVARIANCE_RADIUS) ** 2
+    noise = clip * budget.noise_sd(covariance.share, covariance.sensitivity) / expected_customers
+    return noise * math.sqrt(2 * dimensions) < COVARIANCE_NOISE_MAX
+
+
+def _sketch_cells(
+    sketch: Round, earlier: int, k: int, dimensions: int, expected_customers: int, budget: Budget
+) -> int:
+    occupancy, fewest = _SKETCHES[min(earlier, len(_SKETCHES) - 1)]
+    count_sd = budget.noise_sd(sketch.share, sketch.sensitivity) / float(sketch.weights[0])
+    wanted = min(int(expected_customers / (occupancy * count_sd)), CELLS_MAX)
+    fitting = max(INTEGERS_MAX // (dimensions + 2), k)
+    return min(max(wanted, fewest * k), fitting)
