@@ -172,7 +172,7 @@ def release_line(plan: Plan, unit: str, step: int, *, policy: bytes, key: Signin
         "request_sha256": request,
         "cells": terms.cells,
         "width": terms.width,
-        "lattice": {"count_weight": terms.lattice.count_weight, "unit": terms.lattice.unit},
+        "lattice": terms.lattice.facts,
         "charge": {"rho": fraction_text(charge.rho), "delta": fraction_text(charge.delta), "formula": charge.formula},
         "mechanism": {
             "sigma": terms.mechanism.sigma,

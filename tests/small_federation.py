@@ -83,10 +83,10 @@ def plan_terms(units: Iterable[Mapping[str, str]], **changes: Any) -> dict[str, 
         "min_segment_size": 5,
         "budget": {"epsilon": "4/1", "delta": "1/1000000"},
         "algorithm": {
-            "name": "lloyd",
+            "name": "cells",
             "seed": 7,
-            "shares": ["1/5", "2/5", "2/5"],
-            "radii": ["4/5", "3/5", "1/2"],
+            "expected_customers": 200,
+            "profile": "short",
         },
         "features": [
             {"name": name, "label": f"{name} a year", "lower": 0, "upper": 100, "missing": 50} for name in FEATURES

@@ -1,4 +1,4 @@
-"""A scenario file of two small units, two segments and two rounds: for tests that run `fedseg simulate`."""
+"""A scenario file of two small units, two segments and three rounds: for tests that run `fedseg simulate`."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ reply_slot_seconds = 0
 max_units_per_customer = 2
 min_segment_size = 1
 budget = {{ epsilon = "2/1", delta = "1/1000000" }}
-algorithm = {{ name = "lloyd", seed = 4, shares = ["1/2", "1/2"], radii = ["4/5", "2/5"] }}
+algorithm = {{ name = "cells", seed = 4, expected_customers = 300, profile = "short" }}
 
 [[plan.features]]
 name = "visits"

@@ -132,7 +132,7 @@ def a_value_changed_by_the_server(server: Forgery) -> None:
 
 
 def a_value_signed_by_the_server(server: Forgery) -> None:
-    with_units_bytes(server, server.key, values=[0] * 9)
+    with_units_bytes(server, server.key, values=[0] * 4)
 
 
 def noise_called_real_by_the_server(server: Forgery) -> None:
@@ -366,7 +366,7 @@ def test_a_release_of_other_bytes_is_not_what_the_server_counted(
 ) -> None:
     line = unit.line("release")
     assert line.payload is not None
-    line.payload = (line.payload[0], resigned(line.data, unit.key, values=[0] * 9))
+    line.payload = (line.payload[0], resigned(line.data, unit.key, values=[0] * 4))
     other = unit.verify(tmp_path / "other.db")
     with pytest.raises(VerificationError, match="not in the ledger of north"):
         check_against_units(server.verify(tmp_path / "server.db"), [other], finished.plan)

@@ -71,7 +71,7 @@ def test_no_released_integer_is_the_exact_count(federation: Federation) -> None:
 def test_no_message_between_server_and_units_holds_a_canary(federation: Federation) -> None:
     messages = federation.seen.messages
 
-    assert len(messages) == 2 * 2 * 2
+    assert len(messages) == 3 * 2 * 2
     assert [found for one in messages if (found := federation.canaries.found_in(one))] == []
 
 

@@ -174,7 +174,7 @@ class Unit:
         request = start_run(self.plan).request
         assert request is not None
         if other:
-            request = RoundRequest(request.step, request.centers // 2, request.radii.copy())
+            request = RoundRequest(request.step, request.centers.copy(), request.radii // 2)
         return request_bytes(self.plan.digest, request)
 
     def approve(self) -> bytes:
@@ -235,7 +235,7 @@ class Run:
 
 @pytest.fixture(scope="session")
 def scenario(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A scenario file of two small units and two rounds, with the system's noise."""
+    """A scenario file of two small units and three rounds, with the system's noise."""
     return write_scenario(tmp_path_factory.mktemp("scenario"))
 
 

@@ -26,7 +26,7 @@ POINTS = [
     Point("round computed", f"{SERVER}:close_round"),
     Point("round logged", f"{SERVER}:persist_round"),
     Point("second round half done", f"{SERVER}:persist_contribution", call=3),
-    Point("last round logged", f"{SERVER}:persist_round", call=2),
+    Point("last round logged", f"{SERVER}:persist_round", call=3),
     Point("segments about to be published", f"{SERVER}:_publish", "before"),
     Point("segments published", f"{SERVER}:_publish"),
     Point("segments verified", f"{RUNNER}:_verify"),

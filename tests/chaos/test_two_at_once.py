@@ -26,7 +26,7 @@ WHILE_ANSWERING = [
     Point("account checked", "fedseg.privacy.account:AccountState.require_step"),
     Point("noise drawn", "fedseg.privacy.noise:Noise.draw"),
     Point("source opened", f"{CONTRIBUTE}:open_source"),
-    Point("statistic summed", f"{CONTRIBUTE}:cell_sums"),
+    Point("statistic summed", f"{CONTRIBUTE}:summarize"),
     Point("transaction about to begin", CONNECTIONS, sql="BEGIN IMMEDIATE"),
     Point("transaction begun", "fedseg.privacy.release:replay", "before"),
     Point("noise added", "fedseg.privacy.release:_signed", "before"),

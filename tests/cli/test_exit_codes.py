@@ -481,7 +481,7 @@ def unit_whose_ledger_was_tampered_with(workspace: Workspace) -> list[object]:
 
 @ends_with("E901")
 def segments_that_were_edited(workspace: Workspace) -> list[object]:
-    edit(workspace.run / "segmentation.json", '"rounds":2', '"rounds":3')
+    edit(workspace.run / "segmentation.json", '"rounds":3', '"rounds":4')
     return ["segments", "show", workspace.run]
 
 

@@ -63,7 +63,7 @@ def test_a_simulation_says_all_that_its_contract_names(workspace: Workspace) -> 
 
     data = check_run(Ended(0, text, ""))
 
-    assert (data["k"], data["units"], data["rounds"], data["out"]) == (2, ["north", "south"], 2, "run")
+    assert (data["k"], data["units"], data["rounds"], data["out"]) == (2, ["north", "south"], 3, "run")
     assert (data["epsilon"], data["delta"]) == (2.0, 1e-6)
 
 
@@ -93,7 +93,7 @@ def test_a_verified_ledger_says_all_that_its_contract_names(workspace: Workspace
 
     data = ended.envelope["data"]
     assert holds(data, LEDGER_DATA)
-    assert (data["verified"], data["size"], data["failures"]) == (True, 5, [])
+    assert (data["verified"], data["size"], data["failures"]) == (True, 6, [])
     assert 0 < data["rho_spent"] <= data["rho_cap"]
     assert len(bytes.fromhex(data["root"])) == 32
 

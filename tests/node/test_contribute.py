@@ -57,7 +57,8 @@ def test_an_answer_is_charged_as_reserved_and_logged_with_its_gate(federation: S
     released = answer(federation, some_request(plan, 1))
     body: dict[str, Any] = dict(entries_of(federation)[-1].body)
     assert body["release_id"] == released.release_id
-    assert (body["step"], body["unit"], body["cells"], body["width"]) == (1, "north", 3, 3)
+    assert (body["step"], body["unit"], body["cells"], body["width"]) == (1, "north", plan.terms[1].cells, 4)
+    assert body["lattice"] == plan.terms[1].lattice.facts
     assert body["mechanism"]["sigma"] == plan.terms[1].mechanism.sigma
     assert body["charge"]["rho"] == f"{plan.step_rhos[1].numerator}/{plan.step_rhos[1].denominator}"
     assert len(body["gate_commitment"]) == 64
@@ -82,9 +83,9 @@ def test_the_same_request_gets_the_same_bytes_without_reading_a_row(federation: 
 
 def test_the_request_moves_nothing_about_noise_or_price(federation: SmallFederation) -> None:
     plan = federation.plan
-    shape = (3, 2)
-    narrow = RoundRequest(0, np.zeros(shape, np.int32), np.ones(3, np.int32))
-    wide = RoundRequest(1, np.full(shape, FEATURE_MAX, np.int32), np.full(3, RADIUS_MAX, np.int32))
+    cells = plan.terms[1].cells
+    narrow = RoundRequest(0, np.zeros((1, 2), np.int32), np.ones(1, np.int32))
+    wide = RoundRequest(1, np.full((cells, 2), FEATURE_MAX, np.int32), np.full(cells, RADIUS_MAX, np.int32))
     answer(federation, narrow)
     answer(federation, wide)
     released: list[dict[str, Any]] = [dict(entry.body) for entry in entries_of(federation) if entry.kind == "release"]

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedseg.clustering.schedule import Profile
 from fedseg.errors import PlanError
 from fedseg.ledger.keys import SigningKey
 from fedseg.plan import PLAN_BYTES_MAX, NumericTerms, Plan, TrustModel, caps_of, changed_terms, parse_plan
@@ -44,7 +45,7 @@ def test_a_plan_says_what_the_document_says() -> None:
     assert (plan.name, plan.k, plan.rounds, plan.quorum) == ("small", 3, 3, 2)
     assert plan.trust is TrustModel.UNIT_NOISE
     assert plan.budget.epsilon == 4
-    assert plan.algorithm.shares == (Fraction(1, 5), Fraction(2, 5), Fraction(2, 5))
+    assert (plan.algorithm.profile, plan.algorithm.expected_customers) == (Profile.SHORT, 200)
     assert [unit.name for unit in plan.units] == ["north", "south", "west"]
     assert [plan.unit_index(name) for name in ("north", "west", "east")] == [0, 2, None]
     assert [feature.name for feature in plan.encoders] == ["visits", "spend"]
@@ -57,7 +58,8 @@ def test_the_digest_is_of_what_a_plan_says_not_of_how_it_is_written() -> None:
     assert reordered != tomli_w.dumps(document).encode()
     commented = b"# agreed in June\n" + tomli_w.dumps(document).encode().replace(b"\n", b"   # so\n", 1)
     spelled = tomli_w.dumps(document).replace("lower = 0\n", "lower = 0.00\n").replace("= 100\n", "= 1e2\n").encode()
-    explicit = tomli_w.dumps(terms(algorithm={**document["algorithm"], "count_weight": "1/1"})).encode()
+    defaults = {"kind": "numeric", "transform": "identity", "weight": 1}
+    explicit = tomli_w.dumps(terms(features=[feature | defaults for feature in document["features"]])).encode()
     windows = tomli_w.dumps(document).replace("\n", "\r\n").encode()
     for other in (reordered, commented, spelled, explicit, windows):
         assert parse_plan(other).digest == digest
@@ -73,6 +75,9 @@ def test_the_digest_is_of_what_a_plan_says_not_of_how_it_is_written() -> None:
         ("min_segment_size", 6),
         ("trust", "secure-aggregation"),
         ("budget", {"epsilon": "4/1", "delta": "1/1000001"}),
+        ("algorithm", {"name": "cells", "seed": 8, "expected_customers": 200, "profile": "short"}),
+        ("algorithm", {"name": "cells", "seed": 7, "expected_customers": 201, "profile": "short"}),
+        ("algorithm", {"name": "cells", "seed": 7, "expected_customers": 200, "profile": "standard"}),
         ("units", UNITS[::-1]),
     ],
 )
@@ -101,41 +106,43 @@ def test_the_seed_may_be_as_large_as_json_keeps_integers() -> None:
     assert plan_of(algorithm={**terms()["algorithm"], "seed": 2**53 - 1}).digest
 
 
+def test_a_plan_that_names_no_profile_has_the_standard_one() -> None:
+    algorithm = {"name": "cells", "seed": 7, "expected_customers": 200}
+    standard = plan_of(algorithm=algorithm)
+    assert standard.algorithm.profile is Profile.STANDARD
+    assert standard.digest == plan_of(algorithm={**algorithm, "profile": "standard"}).digest
+    assert standard.rounds == 6
+
+
 @settings(max_examples=60)
 @given(
-    epsilon=st.fractions(Fraction(1, 100), Fraction(60), max_denominator=1000),
+    epsilon=st.fractions(Fraction(1, 1000), Fraction(60), max_denominator=1000),
     delta=st.integers(3, 12),
-    shares=st.lists(st.integers(1, 20), min_size=1, max_size=6),
+    profile=st.sampled_from(Profile),
+    k=st.integers(1, 20),
+    expected_customers=st.integers(1, 10**7),
     units=st.integers(1, 3),
-    weight=st.fractions(Fraction(1, 16), Fraction(1), max_denominator=99),
 )
 def test_a_customer_of_every_unit_loses_at_most_the_budget_or_the_plan_is_refused(
-    epsilon: Fraction, delta: int, shares: list[int], units: int, weight: Fraction
+    *, epsilon: Fraction, delta: int, profile: Profile, k: int, expected_customers: int, units: int
 ) -> None:
-    algorithm = {
-        **terms()["algorithm"],
-        "shares": [
-            f"{Fraction(share, sum(shares)).numerator}/{Fraction(share, sum(shares)).denominator}" for share in shares
-        ],
-        "radii": ["1/2"] * len(shares),
-        "count_weight": f"{weight.numerator}/{weight.denominator}",
-    }
+    algorithm = {"name": "cells", "seed": 7, "expected_customers": expected_customers, "profile": profile.value}
     budget = {"epsilon": f"{epsilon.numerator}/{epsilon.denominator}", "delta": f"1/{10**delta}"}
-    changes = {"algorithm": algorithm, "budget": budget}
+    changes = {"algorithm": algorithm, "budget": budget, "k": k}
     document = tomli_w.dumps(plan_terms(UNITS[:units], **changes)).encode()
     try:
         plan = parse_plan(document)
     except PlanError:
-        assert epsilon < 1
+        assert epsilon < Fraction(1, 50)
         return
     for step in plan.terms:
         assert SIGMA_MIN <= step.mechanism.sigma < SIGMA_LIMIT
     spent = sum(plan.step_rhos, Fraction(0)) * plan.max_units_per_customer
     assert spent <= plan.rho
     assert epsilon_of(spent, plan.budget.delta) <= epsilon_of(plan.rho, plan.budget.delta) <= epsilon
-    assert plan.rho - spent < plan.rho / 1000 + Fraction(units * len(shares), RHO_GRID)
-    for share, rho in zip(plan.algorithm.shares, plan.step_rhos, strict=True):
-        assert rho <= plan.rho * share / units
+    assert plan.rho - spent < plan.rho / 1000 + Fraction(units * plan.rounds, RHO_GRID)
+    for planned, rho in zip(plan.settings.rounds, plan.step_rhos, strict=True):
+        assert rho <= plan.rho * planned.share / units
 
 
 @pytest.mark.parametrize(("epsilon", "why"), [("1/100000", "the lattice has"), ("2000000/1", "epsilon must lie")])
@@ -199,15 +206,17 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "an unknown algorithm": (setting("algorithm", "name", to="k-means"), "algorithm.name: "),
     "a negative seed": (setting("algorithm", "seed", to=-1), "algorithm.seed: "),
     "a seed larger than JSON keeps": (setting("algorithm", "seed", to=2**53), "algorithm.seed: "),
-    "shares of more than the budget": (setting("algorithm", "shares", to=["1/2", "1/2", "1/2"]), "shares must be"),
-    "shares of less than the budget": (setting("algorithm", "shares", to=["1/5", "1/5", "1/5"]), "shares must be"),
-    "a share of nothing": (setting("algorithm", "shares", to=["0/1", "1/2", "1/2"]), "shares must be"),
-    "no shares": (setting("algorithm", "shares", to=[]), "algorithm.shares: "),
-    "a radius too few": (setting("algorithm", "radii", to=["1/2", "1/2"]), "one radius per share"),
-    "a radius of nothing": (setting("algorithm", "radii", to=["0/1", "1/2", "1/2"]), "one radius per share"),
-    "a radius beyond the box": (setting("algorithm", "radii", to=["5/2", "1/2", "1/2"]), "one radius per share"),
-    "a count that weighs nothing": (setting("algorithm", "count_weight", to="1/17"), "count_weight must lie"),
-    "a count that weighs too much": (setting("algorithm", "count_weight", to="2/1"), "count_weight must lie"),
+    "no customers expected": (setting("algorithm", "expected_customers", to=0), "algorithm.expected_customers: "),
+    "more customers than people": (
+        setting("algorithm", "expected_customers", to=10**12 + 1),
+        "algorithm.expected_customers: ",
+    ),
+    "no guess of the customers": (without("algorithm", "expected_customers"), "algorithm.expected_customers: "),
+    "an unknown profile": (setting("algorithm", "profile", to="endless"), "algorithm.profile: "),
+    "a share of the budget for each round": (
+        setting("algorithm", "shares", to=["1/5", "2/5", "2/5"]),
+        "algorithm.shares: ",
+    ),
     "a feature named twice": (setting("features", 1, "name", to="visits"), "each feature may be named once"),
     "a feature name with blanks": (setting("features", 0, "name", to="a b"), "features.0.name: "),
     "markup in a label": (setting("features", 0, "label", to="<b>visits</b>"), "features.0.label: "),

@@ -1,16 +1,21 @@
 """What is published follows from plan and final state alone, and hides what is too small to show."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from fedseg.clustering.algorithm import State, init
+from fedseg.clustering.algorithm import Outcome, State, init
 from fedseg.clustering.features import FEATURE_MAX
+from fedseg.clustering.model import Estimate
+from fedseg.clustering.request import RoundRequest
+from fedseg.clustering.shrink import Measured, measured
 from fedseg.plan import Plan
-from fedseg.segments.segmentation import NumericValue, Segment, Segmentation
+from fedseg.segments.segmentation import NumericValue, Segmentation
 from fedseg.server.publish import INTERVAL, publish
 from tests.small_federation import SmallFederation
 
@@ -21,15 +26,25 @@ def plan(approved_once: SmallFederation) -> Plan:
     return approved_once.plan
 
 
-def state_of(plan: Plan, counts: list[float], *, sd: float = 10.0) -> State:
-    start = init(plan.settings)
+NOWHERE = np.zeros((3, 2), np.int32)
+RADIUS = 400_000
+
+
+def outcome_of(plan: Plan, release: Measured, centers: NDArray[np.int32] = NOWHERE) -> Outcome:
+    """A last round around these reference points; what it was taken to mean is not published."""
+    request = RoundRequest(plan.rounds - 1, centers, np.full(3, RADIUS, np.int32))
+    nothing = np.zeros(3)
+    return Outcome(request, release, Estimate(nothing, np.zeros((3, 2)), nothing, nothing, nothing))
+
+
+def state_of(plan: Plan, counts: list[float], *, sd: float = 10.0, step_sd: float = 1.0) -> State:
+    """A finished run that measured these sizes, and each segment's customers a tenth of the radius from its center."""
+    many = np.array(counts)
+    release = Measured(many, many[:, None] * [0.1, 0.0], np.full((3, 2), 50.0), sd, step_sd, 1.0)
+    segments = np.array([[0, 0], [1000, 0], [0, 1000]], np.int32)
     return replace(
-        start, step=plan.rounds, counts=np.array(counts), count_sd=sd, center_sds=np.array([1000.0, np.inf, 1000.0])
+        init(plan.settings), step=plan.rounds, request=None, centers=segments, outcome=outcome_of(plan, release)
     )
-
-
-def numbers(segment: Segment) -> list[NumericValue]:
-    return [value for value in segment.values if isinstance(value, NumericValue)]
 
 
 def sizes(found: Segmentation) -> list[int | None]:
@@ -51,30 +66,51 @@ def test_sizes_come_with_the_interval_of_their_noise(plan: Plan) -> None:
     assert first.size_interval == (round(500 - half), round(500 + half))
 
 
-def test_a_center_that_nothing_is_known_of_may_be_anywhere_in_the_bounds(plan: Plan) -> None:
-    found = publish(plan, state_of(plan, [0.0, 500.0, 0.0]), (), noise="system")
-    assert [(value.low, value.high) for value in numbers(found.segments[0])] == [(0, 100), (0, 100)]
+def test_values_are_the_measured_means_with_the_interval_of_their_noise(plan: Plan) -> None:
+    first = publish(plan, state_of(plan, [500.0, 6.0, 0.0]), (), noise="system").segments[0]
+    assert first.encoded_center == (0, 0)
+    visits, spend = first.values
+    assert isinstance(visits, NumericValue)
+    assert isinstance(spend, NumericValue)
+    per_unit = 100 / (2 * FEATURE_MAX)
+    assert visits.center == pytest.approx(50 + 0.1 * RADIUS * per_unit, rel=1e-5)
+    assert spend.center == pytest.approx(50, rel=1e-5)
+    by_step, by_count = 1.0 / 500, 0.1 * 10.0 / 500
+    assert spend.high - spend.center == pytest.approx(INTERVAL * RADIUS * by_step * per_unit, abs=2e-4)
+    reach = INTERVAL * RADIUS * math.hypot(by_step, by_count) * per_unit
+    assert (visits.center - visits.low, visits.high - visits.center) == pytest.approx((reach, reach), abs=2e-4)
+
+
+def test_a_mean_that_nothing_is_known_of_may_be_anywhere_in_the_bounds(plan: Plan) -> None:
+    found = publish(plan, state_of(plan, [0.0, 500.0, 0.0], step_sd=1e9), (), noise="system")
+    values = [value for value in found.segments[0].values if isinstance(value, NumericValue)]
+    assert [(value.low, value.high) for value in values] == [(0, 100), (0, 100)]
 
 
 def test_segments_of_equal_size_keep_their_order(plan: Plan) -> None:
     state = state_of(plan, [50.0, 50.0, 50.0])
-    centers = [tuple(np.rint(center).astype(int).tolist()) for center in state.centers]
+    centers = [tuple(center.tolist()) for center in state.segments]
     assert [segment.encoded_center for segment in publish(plan, state, (), noise="system").segments] == centers
 
 
 @given(
-    counts=st.lists(st.floats(-(2.0**50), 2.0**50), min_size=3, max_size=3),
-    sd=st.floats(0, 2.0**50),
-    position=st.floats(-FEATURE_MAX, FEATURE_MAX),
+    sums=st.lists(st.integers(-(2**52), 2**52), min_size=15, max_size=15),
+    units=st.integers(1, 1000),
+    position=st.integers(-FEATURE_MAX, FEATURE_MAX),
 )
-def test_any_state_can_be_published(plan: Plan, counts: list[float], sd: float, position: float) -> None:
-    state = replace(state_of(plan, counts, sd=sd), centers=np.full((3, 2), position))
+def test_any_outcome_can_be_published(plan: Plan, sums: list[int], units: int, position: int) -> None:
+    terms = plan.terms[-1]
+    release = measured(np.array(sums, np.int64).reshape(terms.cells, terms.width) * units, terms, units)
+    segments = np.full((3, 2), position, np.int32)
+    start = replace(init(plan.settings), step=plan.rounds, request=None, centers=segments)
+    state = replace(start, outcome=outcome_of(plan, release, segments))
     found = publish(plan, state, ("north", "south"), noise="system")
     assert len(found.segments) == plan.k
     assert found.canonical() == publish(plan, state, ("north", "south"), noise="system").canonical()
     for segment in found.segments:
         assert segment.suppressed == (segment.size is None)
-        for value in numbers(segment):
+        for value in segment.values:
+            assert isinstance(value, NumericValue)
             assert 0 <= value.low <= value.center <= value.high <= 100
 
 

@@ -29,9 +29,9 @@ from tests.system.processes import ROOT, Command, Running, do, run, wait_for
 pytestmark = pytest.mark.deployment
 
 PROBE = ROOT / "tests/system/probe.py"
-ONE_ROUND = {
+THREE_ROUNDS = {
     "deadline_seconds": 8,
-    "algorithm": {"name": "lloyd", "seed": 7, "shares": ["1/1"], "radii": ["4/5"]},
+    "algorithm": {"name": "cells", "seed": 7, "expected_customers": 100, "profile": "short"},
 }
 """A plan that is over soon, also where units do not answer."""
 FORBIDDEN = (
@@ -226,12 +226,12 @@ def pull_one(grid: Grid, name: str) -> Message | None:
 
 
 def test_a_plan_that_was_not_approved_gets_no_answer(federation: Federation) -> None:
-    file = federation.plan(**ONE_ROUND)
+    file = federation.plan(**THREE_ROUNDS)
     check_refused(federation, file)
 
 
 def test_an_approved_plan_altered_in_one_number_gets_no_answer(federation: Federation) -> None:
-    file = federation.plan(**ONE_ROUND)
+    file = federation.plan(**THREE_ROUNDS)
     federation.approve(file)
     altered = file.with_name("altered.toml")
     altered.write_bytes(file.read_bytes().replace(b"min_segment_size = 5", b"min_segment_size = 6"))

@@ -124,8 +124,8 @@ BACK_SECONDS = 75
 """Within this time after it was killed a node takes part again, and nobody has lifted a hand."""
 SLOT = {"reply_slot_seconds": 5}
 """Replies leave some seconds after their charge: time to be killed in between."""
-ONE_ROUND = {"name": "lloyd", "seed": 7, "shares": ["1/1"], "radii": ["4/5"]}
-FOUR_ROUNDS = {"name": "lloyd", "seed": 7, "shares": ["1/4"] * 4, "radii": ["4/5", "3/5", "1/2", "1/2"]}
+THREE_ROUNDS = {"name": "cells", "seed": 7, "expected_customers": 100, "profile": "short"}
+SIX_ROUNDS = {"name": "cells", "seed": 7, "expected_customers": 1000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def killed(killing: "Future[Killed]") -> Killed:
 def kill_everything(federation: Federation) -> Killed:
     """Kill SuperNode, runner, coordinator, SuperLink and proxy, each while it is needed."""
     west = federation.nodes["west"]
-    short = federation.begin(algorithm=ONE_ROUND, quorum=2, deadline_seconds=15, **SLOT)
+    short = federation.begin(algorithm=THREE_ROUNDS, quorum=2, deadline_seconds=15, **SLOT)
     wait_for("west's release", lambda: west.releases(short.plan), seconds=30)
     lost = west.process("network")
     lost.kill()
@@ -161,7 +161,7 @@ def kill_everything(federation: Federation) -> Killed:
     short.wait(seconds=30)
     seconds_to_end = time.monotonic() - began
 
-    long = federation.begin(algorithm=FOUR_ROUNDS, quorum=3, deadline_seconds=150, **SLOT)
+    long = federation.begin(algorithm=SIX_ROUNDS, quorum=3, deadline_seconds=150, **SLOT)
     charged = {0: kill_in_round(federation, long, 0, "north", federation.nodes["north"].process("data"))}
     wait_for("west's SuperNode", lambda: connected(west, lost), seconds=120 - (time.monotonic() - began))
     seconds_to_return = time.monotonic() - began

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from fedseg.clustering.encode import BoundedFeatures, encode
 from fedseg.clustering.features import Feature
-from fedseg.clustering.lattice import CellLattice
+from fedseg.clustering.lattice import Lattice
 from fedseg.clustering.request import RoundRequest
-from fedseg.clustering.statistics import cell_sums
+from fedseg.clustering.statistics import summarize
 from fedseg.policy.gate import ConsentedTable
 from fedseg.privacy.sensitive import Sensitive
 from fedseg.table import Table
@@ -23,13 +23,13 @@ def a_consented_table_of_ones_own(table: Table) -> ConsentedTable:
     return ConsentedTable(table.columns, table)  # E: mypy[call-arg] pyright[reportCallIssue]
 
 
-def sums_of_an_array(rows: NDArray[np.int32], request: RoundRequest, lattice: CellLattice) -> Sensitive:
-    return cell_sums(rows, request, lattice)  # E: mypy[arg-type] pyright[reportArgumentType]
+def sums_of_an_array(rows: NDArray[np.int32], request: RoundRequest, lattice: Lattice) -> Sensitive:
+    return summarize(rows, request, lattice)  # E: mypy[arg-type] pyright[reportArgumentType]
 
 
-def sums_of_a_table(table: ConsentedTable, request: RoundRequest, lattice: CellLattice) -> Sensitive:
-    return cell_sums(table, request, lattice)  # E: mypy[arg-type] pyright[reportArgumentType]
+def sums_of_a_table(table: ConsentedTable, request: RoundRequest, lattice: Lattice) -> Sensitive:
+    return summarize(table, request, lattice)  # E: mypy[arg-type] pyright[reportArgumentType]
 
 
 def sums_without_a_lattice(features: BoundedFeatures, request: RoundRequest) -> Sensitive:
-    return cell_sums(features, request)  # E: mypy[call-arg] pyright[reportCallIssue]
+    return summarize(features, request)  # E: mypy[call-arg] pyright[reportCallIssue]

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from fedseg.clustering.encode import encode
 from fedseg.clustering.request import RoundRequest
-from fedseg.clustering.statistics import cell_sums
+from fedseg.clustering.statistics import summarize
 from fedseg.federation import wire
 from fedseg.ledger.keys import SigningKey
 from fedseg.plan import Plan
@@ -33,7 +33,7 @@ def from_rows_to_a_release(
     noise = Noise.draw(terms.mechanism, terms.length, SystemNoise())
     decisions = decide(consent, policy, plan.purpose, now)
     rows = encode(admit(table, decisions, policy, plan.purpose), plan.encoders)
-    return release(cell_sums(rows, request, terms.lattice), noise, account, ticket, key)
+    return release(summarize(rows, request, terms.lattice), noise, account, ticket, key)
 
 
 def from_a_release_to_the_server(minted: Release, plan: Plan) -> Contribution | None:
