@@ -1,8 +1,9 @@
 """Rounds of a deployed federation on one machine, ours beside stock Flower's, both with TLS and registered node keys.
 
 Ours is the whole of it, set up by fedseg's own commands: units read their customers, look up consents, add noise,
-charge and log, and the server logs and signs. Stock Flower carries an 8 by 8 array there and back. They take turns, so
-neither waits for the other's processors; every turn sets its federation up afresh.
+charge and log, and the server logs and signs, for all rounds of a plan. Stock Flower carries an 8 by 8 array there and
+back as many times. They take turns, so neither waits for the other's processors; every turn sets its federation up
+afresh.
 
 One ordinary user runs everything; root becomes one first, in a user namespace.
 """
@@ -22,13 +23,14 @@ from benchmarks.federation.measured import (
 from benchmarks.federation.ours import REPLY_SLOT_SECONDS, our_federation
 from benchmarks.federation.stock import stock_federation
 from benchmarks.output import parser, show
+from fedseg.clustering.schedule import Profile
 
 
 def main() -> None:
     """Measure and print."""
     options = parser(__doc__ or "")
     options.add_argument("--nodes", type=int, default=3)
-    options.add_argument("--rounds", type=int, default=8, help="of one run; a plan has at most 16")
+    options.add_argument("--profile", type=Profile, choices=list(Profile), default=Profile.STANDARD, help="of our plan")
     options.add_argument("--turns", type=int, default=2, help="runs of each, by turns")
     chosen = options.parse_args()
     _be_ordinary()
@@ -37,16 +39,16 @@ def main() -> None:
     stock: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="fedseg-") as folder:
         for turn in range(chosen.turns):
-            with stock_federation(Path(folder) / f"stock{turn}", chosen.nodes) as theirs:
-                stock.append(theirs.measure(chosen.rounds))
             with our_federation(Path(folder) / f"ours{turn}", chosen.nodes) as federation:
-                ours.append(federation.measure(chosen.rounds))
+                ours.append(federation.measure(chosen.profile))
+            with stock_federation(Path(folder) / f"stock{turn}", chosen.nodes) as theirs:
+                stock.append(theirs.measure(len(ours[-1].rounds)))
     round_seconds, stock_round_seconds = round_seconds_median(ours), round_seconds_median(stock)
     show(
         [
             {
                 "nodes": chosen.nodes,
-                "rounds": chosen.rounds * chosen.turns,
+                "rounds": sum(len(run.rounds) for run in ours),
                 "reply_slot_seconds": REPLY_SLOT_SECONDS,
                 "round_seconds_median": round_seconds,
                 "stock_flower_round_seconds_median": stock_round_seconds,

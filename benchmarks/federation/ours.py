@@ -20,17 +20,20 @@ import tomli_w
 
 from benchmarks.federation.measured import Run
 from benchmarks.federation.processes import environment, free_port, run, wait_until
+from fedseg.clustering.schedule import Profile
 from fedseg.federation.runner import LEAST_SLOT_SECONDS
 from fedseg.node.home import NodeHome
 from fedseg.node.source import subject_key
+from fedseg.plan import parse_plan
 from fedseg.policy.consent import ConsentEvent
 from fedseg.server.home import ServerHome
 
 HOST = "127.0.0.1"
 CUSTOMERS = 1000
 """Of each unit."""
-CELLS, FEATURES = 8, ("visits", "spend", "visits_online", "spend_online", "returns", "discount", "recency")
-"""As many numbers as stock Flower's array: 8 segments, each a count and 7 features."""
+SEGMENTS, FEATURES = 8, ("visits", "spend", "visits_online", "spend_online", "returns", "discount", "recency")
+"""A refinement sends about as many numbers as stock Flower's array: 8 segments, each a count, 7 features and an energy.
+The two sketches of a plan send far more, its first rounds fewer."""
 REPLY_SLOT_SECONDS = LEAST_SLOT_SECONDS
 """The shortest that a deployed unit keeps to hide how long it worked; every round waits for it."""
 DEADLINE_SECONDS = 120
@@ -68,10 +71,11 @@ class OurFederation:
         """The server's directory."""
         return self.folder / "server"
 
-    def measure(self, rounds: int) -> Run:
-        """Have every unit approve a plan of so many rounds, and run it."""
+    def measure(self, profile: Profile) -> Run:
+        """Have every unit approve a plan, and run it."""
         plan = self.folder / "plan.toml"
-        plan.write_text(tomli_w.dumps(self._plan(rounds)), encoding="utf-8")
+        plan.write_text(tomli_w.dumps(self._plan(profile)), encoding="utf-8")
+        rounds = parse_plan(plan.read_bytes()).rounds
         for unit in self.units:
             fedseg("approve", str(plan), "--node", str(self.folder / unit / "unit"), "--yes")
         with _watching(self.server) as seen:
@@ -89,21 +93,26 @@ class OurFederation:
         """How many nodes are connected."""
         return sum(node["online"] for node in fedseg("server", "status", str(self.server))["nodes"])
 
-    def _plan(self, rounds: int) -> dict[str, Any]:
+    def _plan(self, profile: Profile) -> dict[str, Any]:
         homes = [NodeHome.open(self.folder / unit / "unit") for unit in self.units]
         return {
             "version": 1,
             "name": "benchmark",
             "purpose": PURPOSE,
             "trust": "unit-noise",
-            "k": CELLS,
+            "k": SEGMENTS,
             "quorum": len(homes),
             "deadline_seconds": DEADLINE_SECONDS,
             "reply_slot_seconds": REPLY_SLOT_SECONDS,
             "max_units_per_customer": len(homes),
             "min_segment_size": 20,
             "budget": {"epsilon": "4/1", "delta": "1/1000000"},
-            "algorithm": {"name": "lloyd", "seed": 7, "shares": [f"1/{rounds}"] * rounds, "radii": ["1/2"] * rounds},
+            "algorithm": {
+                "name": "cells",
+                "seed": 7,
+                "expected_customers": CUSTOMERS * len(homes),
+                "profile": profile.value,
+            },
             "features": [{"name": one, "label": one, "lower": 0, "upper": 100, "missing": 50} for one in FEATURES],
             "units": [{"name": home.settings.unit, "public_key": home.key.public.to_text()} for home in homes],
         }

@@ -12,7 +12,7 @@ SMALL = {
     "accuracy": ("--data", "retail", "--epsilon", "2", "--algorithms", "fedseg,dp-lloyd", "--repetitions", "2"),
     "statistics": ("--rows", "4000", "--repetitions", "1"),
     "ledger": ("--releases", "5"),
-    "federation": ("--nodes", "2", "--rounds", "2", "--turns", "1"),
+    "federation": ("--nodes", "2", "--profile", "short", "--turns", "1"),
 }
 
 KEYS = {
