@@ -36,7 +36,7 @@ class Model:
     cell: NDArray[np.intp]
     """Cell of each particle in the last round, shape (particles,)."""
     position_variances: NDArray[np.float64]
-    """Per cell of the last round: variance per coordinate of the error in where its particles lie, encoded units squared."""
+    """Per cell of the last round: variance of each coordinate of its particles' common error, encoded units squared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +119,7 @@ def condition(model: Model, centers: NDArray[np.int32], predicted: Prediction, f
     raw = model.cloud.weights * growth[labels]
     total = raw.sum()
     if total <= 0:
-        return model
+        return Model(model.cloud, labels, predicted.position_variances)
     weights = np.minimum(np.rint(raw * (PARTICLE_WEIGHT * len(raw) / total)), WEIGHT_MAX).astype(np.int64)
     kept = weights > 0
     rounded = np.clip(np.rint(moved[kept]), -FEATURE_MAX, FEATURE_MAX).astype(np.int32)

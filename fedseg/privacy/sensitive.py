@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 ENTRY_MAX = 2**22
 """Largest magnitude of one entry of one customer's vector; keeps squared norms within 64 bits."""
 
-WIDTH_MAX = 2**14
+WIDTH_MAX = 2**15
 """Most entries per cell."""
 
 
@@ -66,7 +66,7 @@ def sum_of_rows(
     moves the sum by at most the stated sensitivity in L2 norm whatever made the rows: the bound is not trusted.
 
     All sums are exact: int64, |entry| <= 2**22, so up to 2**41 customers fit; squared norms stay below
-    2**14 * 2**44 < 2**63.
+    2**15 * 2**44 < 2**63.
 
     Args:
         chunks: Pairs of cell indices, shape (rows,), and vectors, shape (rows, width), one row a customer.
@@ -85,7 +85,7 @@ def sum_of_rows(
             raise ValueError("a chunk must hold int64 rows of the stated width, one label each")
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < cells:
             raise ValueError("a label names no cell")
-        small: NDArray[np.bool_] = np.all((rows <= ENTRY_MAX) & (rows >= -ENTRY_MAX), axis=1)
+        small: NDArray[np.bool_] = (rows.max(axis=1) <= ENTRY_MAX) & (rows.min(axis=1) >= -ENTRY_MAX)
         squared = np.where(small[:, None], rows, 0)
         kept = small & (np.einsum("ij,ij->i", squared, squared) <= l2_sensitivity_squared)
         np.add.at(sums, labels[kept], rows[kept])

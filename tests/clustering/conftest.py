@@ -7,9 +7,9 @@ import pytest
 
 from fedseg.clustering.encode import encode
 from fedseg.clustering.features import Feature, NumericFeature, Transform
-from fedseg.clustering.lattice import CellLattice
+from fedseg.clustering.lattice import Lattice
 from fedseg.clustering.request import RoundRequest
-from fedseg.clustering.statistics import cell_sums
+from fedseg.clustering.statistics import summarize
 from fedseg.node.home import NodeHome
 from fedseg.node.source import open_source
 from fedseg.policy.consent import fold
@@ -21,7 +21,7 @@ from tests.small_federation import CUSTOMERS_FILE, NOW, make_unit, policy_docume
 COLUMNS = ("visits", "spend", "days")
 PURPOSE = str(Purpose.SEGMENT_STATISTICS)
 
-Counted = Callable[[bytes, Sequence[Feature], RoundRequest, CellLattice], list[int]]
+Counted = Callable[[bytes, Sequence[Feature], RoundRequest, Lattice], list[int]]
 
 
 @pytest.fixture(scope="session")
@@ -57,10 +57,10 @@ def decisions(unit: NodeHome, policy: Policy) -> Decisions:
 def counted(unit: NodeHome, policy: Policy, decisions: Decisions) -> Counted:
     """The exact statistic of a customer file, by the path a deployed unit takes; as Python integers."""
 
-    def count(customers: bytes, features: Sequence[Feature], request: RoundRequest, lattice: CellLattice) -> list[int]:
+    def count(customers: bytes, features: Sequence[Feature], request: RoundRequest, lattice: Lattice) -> list[int]:
         Path(unit.path / CUSTOMERS_FILE).write_bytes(customers)
         table = admit(open_source(unit, [feature.column for feature in features]), decisions, policy, PURPOSE)
-        statistic = cell_sums(encode(table, features), request, lattice)
+        statistic = summarize(encode(table, features), request, lattice)
         values: list[int] = statistic._values.tolist()
         assert len(values) == statistic.length
         return values

@@ -14,22 +14,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fedseg.clustering import statistics
 from fedseg.clustering.features import DIMENSIONS_MAX, FEATURE_MAX, NumericFeature, Transform
-from fedseg.clustering.lattice import UNIT_MAX, CellLattice
+from fedseg.clustering.lattice import UNIT_MAX, Lattice, Statistic
 from fedseg.clustering.request import RADIUS_MAX, RoundRequest
 from fedseg.clustering.statistics import bounded_residuals, ceil_sqrt, customer_vectors, nearest_center
+from tests.small_run import exact
 
 ROOT = Path(__file__).parents[2]
 
-LATTICE = CellLattice(count_weight=12345, unit=UNIT_MAX)
+LATTICES = [Lattice(statistic, UNIT_MAX, 12345, 678_901) for statistic in Statistic]
 
-DIMENSIONS = [1, 3, 50, 257]
+CASES = [
+    pytest.param(dimensions, lattice, id=f"{lattice.statistic} of {dimensions} features")
+    for dimensions in (1, 3, 50, 257)
+    for lattice in LATTICES
+    if lattice.statistic is not Statistic.SECOND_MOMENT or dimensions <= 50
+]
 
 THREADED = """
 import sys
 import numpy as np
 from fedseg.clustering.features import FEATURE_MAX
-from fedseg.clustering.lattice import CellLattice
+from fedseg.clustering.lattice import Lattice, Statistic
 from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.statistics import customer_vectors
 import hashlib
@@ -38,8 +45,11 @@ coins = np.random.default_rng(5)
 rows = coins.integers(-FEATURE_MAX, FEATURE_MAX, (30_011, 50), np.int32, endpoint=True)
 centers = coins.integers(-FEATURE_MAX, FEATURE_MAX, (37, 50), np.int32, endpoint=True)
 request = RoundRequest(0, centers, np.full(37, 300_000, np.int32))
-labels, vectors = customer_vectors(rows, request, CellLattice(1000, 2**20))
-print(hashlib.sha256(labels.tobytes() + vectors.tobytes()).hexdigest())
+found = hashlib.sha256()
+for statistic in Statistic:
+    for vectors in customer_vectors(rows[::7], request, Lattice(statistic, 2**20, 1000, 1000)):
+        found.update(vectors.tobytes())
+print(found.hexdigest())
 """
 
 
@@ -54,33 +64,46 @@ def some_rows(dimensions: int, count: int = 301) -> tuple[NDArray[np.int32], Rou
     return rows, RoundRequest(0, centers, coins.integers(1, RADIUS_MAX, 9, np.int32, endpoint=True))
 
 
-@pytest.mark.parametrize("dimensions", DIMENSIONS)
-def test_each_row_alone_gives_what_it_gives_among_all(dimensions: int) -> None:
+@pytest.mark.parametrize(("dimensions", "lattice"), CASES)
+def test_each_row_alone_gives_what_it_gives_among_all(dimensions: int, lattice: Lattice) -> None:
     rows, request = some_rows(dimensions)
-    labels, vectors = customer_vectors(rows, request, LATTICE)
+    labels, vectors = customer_vectors(rows, request, lattice)
     for index, row in enumerate(rows):
-        label, vector = customer_vectors(row[None, :], request, LATTICE)
+        label, vector = customer_vectors(row[None, :], request, lattice)
         assert label[0] == labels[index]
         assert np.array_equal(vector[0], vectors[index])
 
 
-@pytest.mark.parametrize("dimensions", DIMENSIONS)
-@pytest.mark.parametrize("size", [2, 3, 7, 64, 100, 300])
-def test_any_chunk_size_gives_the_same_integers(dimensions: int, size: int) -> None:
+@pytest.mark.parametrize(("dimensions", "lattice"), CASES)
+@pytest.mark.parametrize("size", [2, 7, 64, 300])
+def test_any_chunk_size_gives_the_same_integers(dimensions: int, lattice: Lattice, size: int) -> None:
     rows, request = some_rows(dimensions)
-    labels, vectors = customer_vectors(rows, request, LATTICE)
-    chunks = [customer_vectors(rows[start : start + size], request, LATTICE) for start in range(0, len(rows), size)]
+    labels, vectors = customer_vectors(rows, request, lattice)
+    chunks = [customer_vectors(rows[start : start + size], request, lattice) for start in range(0, len(rows), size)]
     assert np.array_equal(np.concatenate([label for label, _ in chunks]), labels)
     assert np.array_equal(np.concatenate([vector for _, vector in chunks]), vectors)
 
 
-@pytest.mark.parametrize("dimensions", DIMENSIONS)
-def test_any_order_gives_the_same_integers(dimensions: int) -> None:
+@pytest.mark.parametrize(("dimensions", "lattice"), CASES)
+@pytest.mark.parametrize("entries", [1, 100, 2**12])
+def test_how_much_is_worked_on_at_once_makes_no_difference(
+    monkeypatch: pytest.MonkeyPatch, dimensions: int, lattice: Lattice, entries: int
+) -> None:
+    rows, request = some_rows(dimensions, 150)
+    labels, whole = nearest_center(rows, request.centers), exact(rows, request, lattice)
+    monkeypatch.setattr(statistics, "SCORE_ENTRIES", entries)
+    monkeypatch.setattr(statistics, "VECTOR_ENTRIES", entries)
+    assert np.array_equal(nearest_center(rows, request.centers), labels)
+    assert np.array_equal(exact(rows, request, lattice), whole)
+
+
+@pytest.mark.parametrize(("dimensions", "lattice"), CASES)
+def test_any_order_gives_the_same_integers(dimensions: int, lattice: Lattice) -> None:
     rows, request = some_rows(dimensions)
-    labels, vectors = customer_vectors(rows, request, LATTICE)
+    labels, vectors = customer_vectors(rows, request, lattice)
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(len(rows))
-        shuffled_labels, shuffled = customer_vectors(rows[order], request, LATTICE)
+        shuffled_labels, shuffled = customer_vectors(rows[order], request, lattice)
         assert np.array_equal(shuffled_labels, labels[order])
         assert np.array_equal(shuffled, vectors[order])
 
@@ -88,10 +111,13 @@ def test_any_order_gives_the_same_integers(dimensions: int) -> None:
 @pytest.mark.parametrize(
     "layout", [np.asfortranarray, lambda rows: rows[:, ::-1][:, ::-1], lambda rows: rows[::-1][::-1]]
 )
-def test_the_memory_layout_makes_no_difference(layout: Callable[[NDArray[np.int32]], NDArray[np.int32]]) -> None:
+@pytest.mark.parametrize("lattice", LATTICES, ids=str)
+def test_the_memory_layout_makes_no_difference(
+    layout: Callable[[NDArray[np.int32]], NDArray[np.int32]], lattice: Lattice
+) -> None:
     rows, request = some_rows(50)
-    labels, vectors = customer_vectors(rows, request, LATTICE)
-    other_labels, other = customer_vectors(layout(rows), request, LATTICE)
+    labels, vectors = customer_vectors(rows, request, lattice)
+    other_labels, other = customer_vectors(layout(rows), request, lattice)
     assert np.array_equal(other_labels, labels)
     assert np.array_equal(other, vectors)
 
@@ -141,7 +167,7 @@ def test_the_nearest_reference_point_is_nearest_and_ties_go_to_the_lower_index(
         assert label == distances.index(min(distances))
 
 
-@pytest.mark.parametrize("dimensions", DIMENSIONS)
+@pytest.mark.parametrize("dimensions", [1, 3, 50, 257])
 def test_a_reference_point_a_single_step_nearer_wins(dimensions: int) -> None:
     coins = np.random.default_rng(dimensions)
     half = FEATURE_MAX // 2
