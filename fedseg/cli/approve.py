@@ -68,6 +68,7 @@ def _facts(found: "Preflight") -> dict[str, Any]:
             "without_key": found.source.without_key,
             "lines_left_out": found.source.left_out,
             "missing": found.source.missing,
+            "outside": found.source.outside,
             "columns": dict(found.columns),
             "reasons": {reason.name.lower(): count for reason, count in found.reasons.items() if count},
         },
@@ -87,7 +88,6 @@ def _describe(found: "Preflight") -> str:
         ["LOCAL:", "customers by decision", ""],
         *(["LOCAL:", name.replace("_", " "), f"{count:,}"] for name, count in local["reasons"].items()),
     ]
-    missing = ", ".join(f"{name} {count:,}" for name, count in local["missing"].items() if count) or "none"
     return "\n".join(
         [
             f"plan   {found.plan_sha256}",
@@ -103,9 +103,15 @@ def _describe(found: "Preflight") -> str:
             (
                 f"LOCAL: {local['rows']:,} rows, {local['duplicates']:,} duplicates, "
                 f"{local['without_key']:,} without a key, {local['lines_left_out']:,} lines left out; "
-                f"missing values: {missing}"
+                f"missing values: {_counted(local['missing'])}"
             ),
+            f"LOCAL: values that the plan does not foresee: {_counted(local['outside'])}",
             *(f"LOCAL: feature {name} is read from column {column}" for name, column in found.columns.items()),
             "LOCAL counts are for this unit's eyes; they never leave it.",
         ]
     )
+
+
+def _counted(counts: dict[str, int]) -> str:
+    """Features with their counts, where there are any."""
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) or "none"

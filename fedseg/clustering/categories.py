@@ -20,7 +20,7 @@ OTHER = "other"
 
 CATEGORY_LEVEL = math.isqrt(FEATURE_MAX**2 // 2)
 """A customer's own category stands at this, all others at 0: two categories are sqrt(2) times this apart, which is half
-the range of a number. The reason stands in docs/adr/0014-feature-kinds.md."""
+the range of a number. The reason stands in docs/adr/0015-feature-kinds.md."""
 
 
 @final
@@ -96,7 +96,7 @@ class CategoricalFeature(Feature):
         for category in self.vocabulary:
             if category in {OTHER, MISSING}:
                 raise ValueError(f"feature {self.name}: leave {category!r} out of the vocabulary, it is there anyway")
-            if category != self._category(category):
+            if not category or category != self._category(category):
                 raise ValueError(f"feature {self.name}: no cell would ever be read as {category!r}")
         if self.words and len(self.words) != len(self.vocabulary):
             raise ValueError(f"feature {self.name}: there must be as many words as categories, or none")

@@ -399,7 +399,8 @@ def _truths(values: pa.Array) -> pa.Array:
     if pa.types.is_boolean(values.type):
         return values
     numbers = _numbers(values)
-    truths = pc.if_else(pc.is_in(numbers, value_set=pa.array([0.0, 1.0])), pc.equal(numbers, 1.0), None)
+    yes, no = pc.equal(numbers, 1.0), pc.equal(numbers, 0.0)
+    truths = pc.if_else(pc.or_(yes, no), yes, pa.scalar(None, pa.bool_()))
     if _is_number_type(values.type):
         return truths
     cells = _cells(values)

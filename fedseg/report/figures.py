@@ -120,7 +120,7 @@ def _bar(axes: Axes, row: float, parts: Sequence[float]) -> None:
     for part, tone in zip(parts, (*_TONES[: len(parts) - 1], _REST), strict=True):
         width = part / total
         axes.barh(row, width, left=left, height=0.36, color=tone, edgecolor="white", linewidth=1)
-        if width >= _ROOM_FOR_TEXT:
+        if width >= _ROOM_FOR_TEXT and tone != _REST:
             dark = tone in _TONES[:2]
             axes.text(left + width / 2, row, percent(part), color="white" if dark else INK, ha="center", va="center")
         left += width

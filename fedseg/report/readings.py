@@ -1,5 +1,6 @@
 """What figures and cards show of a feature: its public axis, and on it a value with its noise interval. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from fedseg.segments.telling import moment, percent
 GROUPS_MAX = 4
 """Most categories of a feature that have their own place in figures and cards; report.json has all."""
 
-_NAME_CHARACTERS = 8
+_NAME_CHARACTERS = 9
 """Longer names of times are shortened: there are several on an axis."""
 
 
@@ -87,6 +88,6 @@ def _moment(terms: CyclicFact, time: float) -> str:
 
 
 def _quarters(terms: CyclicFact) -> tuple[float, ...]:
-    """Four places of the period, on whole steps if those have names."""
-    steps = [terms.period * quarter / 4 for quarter in range(4)]
-    return tuple(terms.start + (round(step) if terms.names else step) for step in steps)
+    """Four places at equal distances, on whole steps if those have names."""
+    step = math.ceil(terms.period / 4) if terms.names else terms.period / 4
+    return tuple(terms.start + step * place for place in range(4) if step * place < terms.period)

@@ -32,11 +32,11 @@ def moment(time: float, *, period: float, start: float, names: Sequence[str]) ->
 def percent(share: float) -> str:
     """A share for people.
 
-    >>> [percent(one) for one in (0.0, 0.0042, 0.42, 1.0)]
-    ['0 %', '0.4 %', '42 %', '100 %']
+    >>> [percent(one) for one in (0.0001, 0.0042, 0.04, 0.42, 1.0)]
+    ['0 %', '0.4 %', '4 %', '42 %', '100 %']
     """
-    digits = 0 if share == 0 or share >= _PLAIN_PERCENT else 1
-    return f"{100 * share:.{digits}f} %"
+    text = f"{100 * share:.{0 if share >= _PLAIN_PERCENT else 1}f}"
+    return f"{text.removesuffix('.0')} %"
 
 
 def in_short(value: Value) -> str:

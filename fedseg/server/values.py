@@ -66,8 +66,8 @@ def read_trait(feature: Feature, centers: NDArray[np.float64]) -> Trait:
             yes = _shares(feature, centers)[:, 0]
             return Parts(np.column_stack((yes, 1 - yes)), (feature.yes_word, feature.no_word))
         case CategoricalFeature():
-            unnamed = len(feature.indicators) - len(feature.vocabulary)
-            return Parts(_shares(feature, centers), (*(feature.words or feature.vocabulary), *[""] * unnamed))
+            unnamed = [""] * (len(feature.indicators) - len(feature.vocabulary))
+            return Parts(_shares(feature, centers), (*_words(feature), *unnamed))
         case _:
             raise TypeError(f"nothing is known of features of kind {feature.kind}")
 
@@ -101,6 +101,13 @@ def _share(indicator: Indicator, position: float, reach: float) -> Share:
 def _around(feature: CyclicFeature, cosine: float, sine: float) -> str:
     time = feature.time(math.atan2(sine, cosine))
     return f"around {moment(time, period=feature.period, start=feature.start, names=feature.names)}"
+
+
+def _words(feature: CategoricalFeature) -> tuple[str, ...]:
+    """What names say of each category; a code says nothing without its label."""
+    if feature.words or not isinstance(feature, RegionFeature):
+        return feature.words or feature.vocabulary
+    return tuple(f"{feature.label} {code}" for code in feature.vocabulary)
 
 
 def _shares(feature: Feature, centers: NDArray[np.float64]) -> NDArray[np.float64]:

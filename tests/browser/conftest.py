@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 from fedseg.report.render import write_report
 from fedseg.simulation.runner import simulate
 from fedseg.simulation.scenario import load_scenario
+from tests.kinds_scenario import write_kinds_scenario
 
 SCENARIO = Path(__file__).parents[2] / "simulations" / "online_retail" / "scenario.toml"
 
@@ -34,7 +35,9 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The report of a sound run, of the same run without its units' ledgers, and of it with a tampered ledger."""
+    """The report of a sound run, of the same run without its units' ledgers, of it with a tampered ledger; and of a run
+    with features of every kind.
+    """
     folder = tmp_path_factory.mktemp("browser")
     simulate(load_scenario(SCENARIO), folder / "sound")
     server_only = Path(shutil.copytree(folder / "sound", folder / "server-only"))
@@ -43,6 +46,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with closing(sqlite3.connect(tampered / "server" / "ledger.db")) as connection:
         connection.execute("UPDATE payload SET data = zeroblob(8) WHERE id GLOB 'contribution:*'")
         connection.commit()
-    for run in (folder / "sound", server_only, tampered):
+    simulate(load_scenario(write_kinds_scenario(folder / "scenario")), folder / "kinds")
+    for run in (folder / "sound", server_only, tampered, folder / "kinds"):
         write_report(run, run)
-    return {run: folder / run / "report.html" for run in ("sound", "server-only", "tampered")}
+    return {run: folder / run / "report.html" for run in ("sound", "server-only", "tampered", "kinds")}

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page
 pytestmark = pytest.mark.browser
 
 WIDTHS = {1280: 900, 390: 844}
-RUNS = ["sound", "server-only", "tampered"]
+RUNS = ["sound", "server-only", "tampered", "kinds"]
 
 OVERFLOWING = """() => [...document.querySelectorAll('body *')]
     .filter(one => !one.closest('.scroll') && one.getBoundingClientRect().right > window.innerWidth + 1)
@@ -51,13 +51,15 @@ def test_the_page_loads_itself_and_nothing_else_and_the_console_stays_empty(
     assert complaints == []
 
 
-def test_every_table_fits_without_scrolling(tab: Page, reports: dict[str, Path]) -> None:
-    tab.goto(reports["sound"].as_uri())
+@pytest.mark.parametrize("run", ["sound", "kinds"])
+def test_every_table_fits_without_scrolling(tab: Page, reports: dict[str, Path], run: str) -> None:
+    tab.goto(reports[run].as_uri())
     assert tab.evaluate(SCROLLED) == []
 
 
-def test_the_text_in_the_figures_does_not_shrink(tab: Page, reports: dict[str, Path]) -> None:
-    tab.goto(reports["sound"].as_uri())
+@pytest.mark.parametrize("run", ["sound", "kinds"])
+def test_the_text_in_the_figures_does_not_shrink(tab: Page, reports: dict[str, Path], run: str) -> None:
+    tab.goto(reports[run].as_uri())
     assert tab.evaluate(SMALLEST_TEXT) >= 11
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from fedseg.clustering.encode import BoundedFeatures, encode
 from fedseg.clustering.features import Feature
-from fedseg.clustering.lattice import CellLattice
+from fedseg.clustering.lattice import Lattice, Statistic
 from fedseg.clustering.request import RoundRequest
-from fedseg.clustering.statistics import cell_sums
+from fedseg.clustering.statistics import summarize
 from fedseg.columns import numbers
 from fedseg.node.home import NodeHome
 from fedseg.node.source import subject_key
@@ -105,7 +105,7 @@ def test_columns_other_than_the_plans_are_refused(consented: ConsentedBatches, f
 def test_a_request_of_another_width_is_refused(consented: ConsentedBatches, features: tuple[Feature, ...]) -> None:
     request = RoundRequest(0, np.zeros((1, 2), np.int32), np.ones(1, np.int32))
     with pytest.raises(ValueError, match="another number of features"):
-        cell_sums(encode(consented(), features), request, CellLattice(64, 64))
+        summarize(encode(consented(), features), request, Lattice(Statistic.CELLS, 64, 64, 64))
 
 
 def test_encoded_customers_show_no_value_and_cannot_be_written_to(

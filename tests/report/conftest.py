@@ -10,6 +10,7 @@ from fedseg.report.facts import collect
 from fedseg.report.model import ReportFacts
 from fedseg.simulation.runner import simulate
 from fedseg.simulation.scenario import load_scenario
+from tests.kinds_scenario import write_kinds_scenario
 
 SIMULATIONS = Path(__file__).parents[2] / "simulations"
 
@@ -28,6 +29,14 @@ def simulated_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report") / "simulated"
     simulate(load_scenario(SIMULATIONS / "blobs" / "scenario.toml", {"plan.min_segment_size": 2900}), out)
     return out
+
+
+@pytest.fixture(scope="session")
+def kinds_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose plan has a feature of every kind; not to be written to."""
+    folder = tmp_path_factory.mktemp("report")
+    simulate(load_scenario(write_kinds_scenario(folder / "scenario")), folder / "kinds")
+    return folder / "kinds"
 
 
 @pytest.fixture(scope="session")
