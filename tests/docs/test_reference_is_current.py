@@ -59,23 +59,23 @@ def dotted_keys(model: type[BaseModel]) -> Iterator[str]:
     for name, info in model.model_fields.items():
         key = info.alias or name
         suffix, inner = _inner(info.annotation)
-        if inner is None:
+        if not inner:
             yield key
         else:
-            yield from (f"{key}{suffix}.{below}" for below in dotted_keys(inner))
+            # Of several models that may stand there, each key once.
+            below = dict.fromkeys(below for one in inner for below in dotted_keys(one))
+            yield from (f"{key}{suffix}.{one}" for one in below)
 
 
-def _inner(annotation: Any) -> tuple[str, type[BaseModel] | None]:
-    """The model inside an annotation, and what has to be written between its name and its keys."""
+def _inner(annotation: Any) -> tuple[str, list[type[BaseModel]]]:
+    """The models inside an annotation, and what has to be written between its name and their keys."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "", annotation
+        return "", [annotation]
     origin = get_origin(annotation)
     own = "[]" if origin is tuple else ".*" if origin in (dict, Mapping) else ""
-    for part in get_args(annotation):
-        suffix, model = _inner(part)
-        if model is not None:
-            return own + suffix, model
-    return "", None
+    parts = [_inner(part) for part in get_args(annotation)]
+    suffixes = [suffix for suffix, models in parts if models]
+    return own + (suffixes[0] if suffixes else ""), [model for _, models in parts for model in models]
 
 
 def test_the_help_of_every_command_is_in_the_reference_as_printed() -> None:
