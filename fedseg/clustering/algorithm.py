@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedseg.clustering.features import FEATURE_MAX
-from fedseg.clustering.kmeans import Cloud, kmeans, lloyd, sample_points
+from fedseg.clustering.kmeans import Cloud, cost, kmeans, lloyd, sample_points
 from fedseg.clustering.lattice import StepTerms
 from fedseg.clustering.model import Estimate, Model, Prediction, condition, gaussian_model, predict
 from fedseg.clustering.request import RADIUS_MAX, RoundRequest
@@ -30,10 +30,9 @@ PARTICLES_PER_CELL = 10
 PARTICLES_MIN = 2000
 
 SKETCH_ITERATIONS = 8
-MERGE_RESTARTS = 20
+MERGE_RESTARTS = 60
 REFINE_ITERATIONS = 10
-"""Of Lloyd's algorithm on the model: for a sketch's reference points, for segments out of the last sketch, and after each
-refinement."""
+"""Of Lloyd's algorithm on the model, for a sketch's reference points and after a refinement; and of fresh starts."""
 
 MANY_CELLS = 128
 """With more cells than this a sketch's reference points start from a plain sample of the particles."""
@@ -200,7 +199,7 @@ def _take_covariance(state: State, request: RoundRequest, aggregate: Aggregate) 
 
 
 def _take_cells(state: State, request: RoundRequest, release: Measured, kind: Kind) -> State:
-    """Condition the model on a round over cells; after a refinement the segments move on to where the model has them."""
+    """Condition the model on a round over cells; after a refinement the segments move to where the model has them."""
     assert state.model is not None
     assert state.predicted is not None
     found = shrink(release, request, state.predicted, state.customers)
@@ -209,8 +208,9 @@ def _take_cells(state: State, request: RoundRequest, release: Measured, kind: Ki
     if kind is Kind.SKETCH:
         return replace(after, sketch=found)
     moved = lloyd(model.cloud, np.rint(found.means).astype(np.int32), REFINE_ITERATIONS)
-    outcome = Outcome(request, release, found) if kind is Kind.PROFILE else None
-    return replace(after, centers=moved, outcome=outcome)
+    if kind is Kind.PROFILE:
+        return replace(after, centers=moved, outcome=Outcome(request, release, found))
+    return replace(after, centers=_better(model.cloud, moved, _coins(state)))
 
 
 def _prepare(state: State) -> State:
@@ -250,7 +250,7 @@ def _reference_points(state: State, current: Round) -> NDArray[np.int32]:
 
 
 def _merge(state: State, coins: np.random.Generator) -> NDArray[np.int32]:
-    """k segments out of the model: k-means on its particles, each weighted by how far its cell's mean is believed."""
+    """The segments that the model suggests: its particles count as far as their cell's mean is believed."""
     assert state.model is not None
     model, sketch = state.model, state.sketch
     cloud = model.cloud
@@ -258,6 +258,12 @@ def _merge(state: State, coins: np.random.Generator) -> NDArray[np.int32]:
         trusted = np.rint(cloud.weights * sketch.reliabilities[model.cell]).astype(np.int64)
         cloud = Cloud(cloud.points, np.maximum(trusted, 1))
     return kmeans(cloud, state.settings.k, coins, restarts=MERGE_RESTARTS)
+
+
+def _better(cloud: Cloud, centers: NDArray[np.int32], coins: np.random.Generator) -> NDArray[np.int32]:
+    """The centers, or a fresh start on the model if that costs less: a way out of a local optimum."""
+    fresh = kmeans(cloud, len(centers), coins, restarts=MERGE_RESTARTS)
+    return min(centers, fresh, key=lambda candidate: cost(cloud, candidate))
 
 
 def _gaussian(state: State, mean: NDArray[np.float64], root: NDArray[np.float64]) -> Model:

@@ -12,12 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedseg.clustering.statistics import nearest_center
+from fedseg.clustering.nearest import nearest_center
 
 WEIGHT_MAX = 2**16
 """Largest weight of a point: 2**16 weights times 2**19 coordinates times 2**17 points stay below 2**53."""
 
 POINTS_MAX = 2**17
+
+COARSE_POINTS = 512
+COARSE_PER_CENTER = 20
+"""Points of the coarse copy on which many runs are tried."""
+
+FINISHED_RUNS = 3
+"""How many of them are finished on the cloud itself."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,12 +48,29 @@ def kmeans(
 ) -> NDArray[np.int32]:
     """The best of several runs of Lloyd's algorithm from k-means++ starts; shape (k, features).
 
-    With fewer distinct points than k the surplus centers coincide with others, which is what the data says.
+    Many runs are cheap on a coarse copy of the cloud, all at once; the best of them are then finished on the cloud
+    itself. With fewer distinct points than k the surplus centers coincide with others, which is what the data says.
 
     Reference: Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
     """
-    runs = (lloyd(cloud, plus_plus(cloud, k, coins), iterations) for _ in range(restarts))
-    return min(runs, key=lambda centers: cost(cloud, centers))
+    if restarts == 1:
+        return lloyd(cloud, plus_plus(cloud, k, coins), iterations)
+    copy = coarse(cloud, max(COARSE_POINTS, COARSE_PER_CENTER * k), coins)
+    runs = _lloyd_runs(copy, _starts(copy, k, coins, restarts), iterations)
+    ranked = sorted(runs, key=lambda centers: cost(copy, centers))
+    finished = (lloyd(cloud, centers, iterations) for centers in ranked[:FINISHED_RUNS])
+    return min(finished, key=lambda centers: cost(cloud, centers))
+
+
+def coarse(cloud: Cloud, points: int, coins: np.random.Generator) -> Cloud:
+    """The cloud with its points gathered into at most so many, each with the weight of what it stands for."""
+    if len(cloud.points) <= points:
+        return cloud
+    drawn = sample_points(cloud, points, coins)
+    labels = nearest_center(cloud.points, drawn)
+    sizes = np.bincount(labels, cloud.weights.astype(np.float64), points)
+    weights = np.maximum(np.rint(sizes * (WEIGHT_MAX / max(float(sizes.max()), WEIGHT_MAX))), 1.0).astype(np.int64)
+    return Cloud(_means(cloud, labels, drawn)[sizes > 0], weights[sizes > 0])
 
 
 def lloyd(cloud: Cloud, centers: NDArray[np.int32], iterations: int) -> NDArray[np.int32]:
@@ -60,33 +84,65 @@ def lloyd(cloud: Cloud, centers: NDArray[np.int32], iterations: int) -> NDArray[
 
 
 def sample_points(cloud: Cloud, k: int, coins: np.random.Generator) -> NDArray[np.int32]:
-    """k points of the cloud, drawn by weight without replacement as far as there are enough."""
+    """Points of the cloud, drawn by weight without replacement as far as there are enough."""
     weights = cloud.weights / cloud.weights.sum()
-    return cloud.points[coins.choice(len(weights), k, replace=len(weights) < k, p=weights)]
+    drawn = coins.choice(len(weights), k, replace=len(weights) < k, p=weights)
+    taken: NDArray[np.int32] = cloud.points[drawn]
+    return taken
 
 
 def plus_plus(cloud: Cloud, k: int, coins: np.random.Generator) -> NDArray[np.int32]:
-    """k points of the cloud by greedy k-means++; shape (k, features).
+    """A start by greedy k-means++: points of the cloud, shape (k, features).
 
     Each is the best of a few candidates, drawn with probability proportional to weight times squared distance to the
     points before it; the best leaves the least cost.
     """
-    points = cloud.points.astype(np.float64)
+    start: NDArray[np.int32] = _starts(cloud, k, coins, 1)[0]
+    return start
+
+
+def _starts(cloud: Cloud, k: int, coins: np.random.Generator, runs: int) -> NDArray[np.int32]:
+    """The starts of several runs at once; shape (runs, k, features)."""
+    points, weights = cloud.points.astype(np.float64), cloud.weights.astype(np.float64)
     norms = (points * points).sum(axis=1)
-    chosen = np.empty(k, np.intp)
-    gaps = np.ones(len(points))
+    chosen = np.empty((runs, k), np.intp)
+    gaps = np.ones((runs, len(points)))
+    each = np.arange(runs)
     for index in range(k):
-        ladder = np.cumsum(cloud.weights * gaps)
-        if ladder[-1] == 0:  # every point is a center already
-            ladder = np.cumsum(cloud.weights.astype(np.float64))
-        draws = coins.random(1 if index == 0 else 2 + int(math.log(k))) * ladder[-1]
-        candidates = np.minimum(np.searchsorted(ladder, draws, side="right"), len(points) - 1)
-        away = norms - 2.0 * (points[candidates] @ points.T) + norms[candidates][:, None]
+        ladders = np.cumsum(weights * gaps, axis=1)
+        spent = ladders[:, -1] == 0  # every point is a center already
+        ladders[spent] = np.cumsum(weights)
+        draws = coins.random((runs, 1 if index == 0 else 2 + int(math.log(k)))) * ladders[:, -1:]
+        found = [np.searchsorted(ladder, row, side="right") for ladder, row in zip(ladders, draws, strict=True)]
+        candidates = np.minimum(np.stack(found), len(points) - 1)
+        away = norms - 2.0 * (points[candidates] @ points.T) + norms[candidates][:, :, None]
         if index > 0:
-            away = np.minimum(away, gaps)
-        best = int(np.argmin(np.cumsum(away * cloud.weights, axis=1)[:, -1]))  # summed one by one: in one order
-        chosen[index], gaps = candidates[best], away[best]
-    return cloud.points[chosen]
+            away = np.minimum(away, gaps[:, None])
+        best = np.argmin(np.cumsum(away * weights, axis=2)[:, :, -1], axis=1)  # summed one by one: in one order
+        chosen[:, index], gaps = candidates[each, best], away[each, best]
+    starts: NDArray[np.int32] = cloud.points[chosen]
+    return starts
+
+
+def _lloyd_runs(cloud: Cloud, centers: NDArray[np.int32], iterations: int) -> NDArray[np.int32]:
+    """Lloyd's algorithm from several starts at once; `centers` and result have shape (runs, k, features)."""
+    runs, k, features = centers.shape
+    points = cloud.points.astype(np.float64)
+    weighted = np.column_stack((np.ones(len(points)), points)) * cloud.weights[:, None]
+    offsets = k * np.arange(runs)[:, None]
+    for _ in range(iterations):
+        scores = (centers.astype(np.float64) ** 2).sum(axis=2).ravel() - 2.0 * (
+            points @ centers.reshape(-1, features).T.astype(np.float64)
+        )
+        cells = (np.argmin(scores.reshape(len(points), runs, k), axis=2).T + offsets).ravel()
+        sums = [np.bincount(cells, np.tile(column, runs), runs * k) for column in weighted.T]
+        sizes, totals = sums[0][:, None], np.stack(sums[1:], axis=1)
+        means = np.rint(totals / np.maximum(sizes, 1.0)).astype(np.int32)
+        moved = np.where(sizes > 0, means, centers.reshape(-1, features)).reshape(centers.shape)
+        if np.array_equal(moved, centers):
+            break
+        centers = moved
+    return centers
 
 
 def cost(cloud: Cloud, centers: NDArray[np.int32]) -> float:
@@ -106,8 +162,10 @@ def cell_totals(
 ) -> NDArray[np.float64]:
     """Per cell the weighted sum of integer-valued columns, exact; shape (cells, columns)."""
     weighted = weights.astype(np.float64)[:, None] * values
-    columns = [np.bincount(labels, weighted[:, column], cells) for column in range(values.shape[1])]
-    return np.stack(columns, axis=1)
+    totals = np.empty((cells, values.shape[1]))
+    for column in range(values.shape[1]):
+        totals[:, column] = np.bincount(labels, weighted[:, column], cells)
+    return totals
 
 
 def _means(cloud: Cloud, labels: NDArray[np.intp], centers: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -1,4 +1,4 @@
-"""The integer lattices of the two statistics, and the noise that fits them: all derived from the plan, none from data."""
+"""The integer lattices of the statistics and the noise that fits them: derived from the plan, never from data."""
 
 import enum
 import math

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedseg.clustering.features import FEATURE_MAX
 from fedseg.clustering.kmeans import WEIGHT_MAX, Cloud, cell_totals, squared_distances
-from fedseg.clustering.statistics import nearest_center
+from fedseg.clustering.nearest import nearest_center
 
 PARTICLE_WEIGHT = 2**10
 """Mean weight of a particle."""

@@ -6,7 +6,7 @@ The plan's `expected_customers` stands where the true number would: a guess with
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from fedseg.clustering.lattice import Statistic, StepTerms, fit_lattice
@@ -102,7 +102,7 @@ _SHARES = {
 }
 
 _SKETCHES = ((1.0, 4), (3.0, 1))
-"""Of the first and of every later sketch: customers expected in a cell, in standard deviations of the noise of its count,
+"""Of the first and of every later sketch: customers expected in a cell, in standard deviations of its count's noise,
 and the fewest cells per segment."""
 
 
@@ -127,23 +127,19 @@ def schedule(profile: Profile, k: int, dimensions: int, expected_customers: int,
     COVARIANCE_NOISE_MAX of the total variance, with one feature, or where it would not fit into a reply; its share
     then goes to the rounds after it, in proportion.
     """
+    problem = Problem(k, dimensions, expected_customers, budget)
     rounds = [Round(kind, share, 1) for kind, share in _SHARES[profile]]
     covariance = next((one for one in rounds if one.kind is Kind.COVARIANCE), None)
-    if covariance is not None and not _is_worth_it(covariance, dimensions, expected_customers, budget):
+    if covariance is not None and not _is_worth_it(covariance, problem):
         at = rounds.index(covariance)
         before, after = rounds[:at], rounds[at + 1 :]
         stretch = 1 + covariance.share / sum(one.share for one in after)
         rounds = before + [Round(one.kind, one.share * stretch, 1) for one in after]
-    sketches = 0
-    sized: list[Round] = []
-    for one in rounds:
-        if one.kind is Kind.SKETCH:
-            cells = _sketch_cells(one, sketches, k, dimensions, expected_customers, budget)
-            sketches += 1
-        else:
-            cells = k if one.kind in (Kind.REFINE, Kind.PROFILE) else 1
-        sized.append(Round(one.kind, one.share, cells))
-    return tuple(sized)
+    first = next(index for index, one in enumerate(rounds) if one.kind is Kind.SKETCH)
+    return tuple(
+        replace(one, cells=_cells(one, problem, _SKETCHES[0 if index == first else 1]))
+        for index, one in enumerate(rounds)
+    )
 
 
 def step_terms(rounds: tuple[Round, ...], dimensions: int, rho: Fraction) -> tuple[StepTerms, ...]:
@@ -160,20 +156,31 @@ def step_terms(rounds: tuple[Round, ...], dimensions: int, rho: Fraction) -> tup
     return tuple(made)
 
 
-def _is_worth_it(covariance: Round, dimensions: int, expected_customers: int, budget: Budget) -> bool:
-    entries = dimensions + dimensions * (dimensions + 1) // 2
-    if dimensions == 1 or entries > INTEGERS_MAX:
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The public numbers that size a round."""
+
+    k: int
+    dimensions: int
+    expected_customers: int
+    budget: Budget
+
+
+def _is_worth_it(covariance: Round, problem: Problem) -> bool:
+    dimensions = problem.dimensions
+    if dimensions == 1 or dimensions + dimensions * (dimensions + 1) // 2 > INTEGERS_MAX:
         return False
     clip = float(COVARIANCE_RADIUS) ** 2
-    noise = clip * budget.noise_sd(covariance.share, covariance.sensitivity) / expected_customers
+    noise = clip * problem.budget.noise_sd(covariance.share, covariance.sensitivity) / problem.expected_customers
     return noise * math.sqrt(2 * dimensions) < COVARIANCE_NOISE_MAX
 
 
-def _sketch_cells(
-    sketch: Round, earlier: int, k: int, dimensions: int, expected_customers: int, budget: Budget
-) -> int:
-    occupancy, fewest = _SKETCHES[min(earlier, len(_SKETCHES) - 1)]
-    count_sd = budget.noise_sd(sketch.share, sketch.sensitivity) / float(sketch.weights[0])
-    wanted = min(int(expected_customers / (occupancy * count_sd)), CELLS_MAX)
-    fitting = max(INTEGERS_MAX // (dimensions + 2), k)
-    return min(max(wanted, fewest * k), fitting)
+def _cells(one: Round, problem: Problem, sketch: tuple[float, int]) -> int:
+    """How many cells a round has; a sketch as many as its noise allows and a reply holds."""
+    if one.kind is not Kind.SKETCH:
+        return problem.k if one.kind in (Kind.REFINE, Kind.PROFILE) else 1
+    occupancy, fewest = sketch
+    count_sd = problem.budget.noise_sd(one.share, one.sensitivity) / float(one.weights[0])
+    wanted = min(int(problem.expected_customers / (occupancy * count_sd)), CELLS_MAX)
+    fitting = max(INTEGERS_MAX // (problem.dimensions + 2), problem.k)
+    return min(max(wanted, fewest * problem.k), fitting)

@@ -75,7 +75,8 @@ def clip_radii(predicted: Prediction, customers: float, step_sd: float) -> NDArr
     features = predicted.means.shape[1]
     wide = math.sqrt(CLIP_NOISE) * predicted.shares * customers / (step_sd * math.sqrt(features))
     radii = np.sqrt(predicted.energies) * np.clip(wide, CLIP_MIN, CLIP_MAX)
-    return np.clip(np.rint(radii), 1, RADIUS_MAX).astype(np.int32)
+    rounded: NDArray[np.int32] = np.clip(np.rint(radii), 1, RADIUS_MAX).astype(np.int32)
+    return rounded
 
 
 def shrink(release: Measured, request: RoundRequest, predicted: Prediction, customers: float) -> Estimate:
@@ -129,7 +130,8 @@ def simplex(counts: NDArray[np.float64], total: float) -> NDArray[np.float64]:
     ordered = np.sort(counts)[::-1]
     thresholds = (np.cumsum(ordered) - total) / np.arange(1, len(counts) + 1)
     threshold = thresholds[np.flatnonzero(ordered > thresholds)[-1]]
-    return np.maximum(counts - threshold, 0.0)
+    projected: NDArray[np.float64] = np.maximum(counts - threshold, 0.0)
+    return projected
 
 
 def _mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:

@@ -8,18 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedseg.clustering.encode import BoundedFeatures
-from fedseg.clustering.features import DIMENSIONS_MAX, FEATURE_BITS
 from fedseg.clustering.lattice import Lattice, Statistic
+from fedseg.clustering.nearest import nearest_center
 from fedseg.clustering.request import RoundRequest
 from fedseg.privacy.sensitive import Sensitive, sum_of_rows
 
-EXACT_FLOAT_BITS = 53
-"""Integers of smaller magnitude than 2**53 are exact in float64, and so are sums that never leave that range."""
-
 VECTOR_ENTRIES = 2**18
-SCORE_ENTRIES = 2**19
-"""Most entries of customers' vectors, and of distances to reference points, worked on at once: they stay in the
-processor's cache, and memory does not grow with customers or features. No result depends on either."""
+"""Most entries of customers' vectors worked on at once: they stay in the processor's cache, and memory does not grow
+with customers or features. No result depends on it."""
 
 
 def summarize(features: BoundedFeatures, request: RoundRequest, lattice: Lattice) -> Sensitive:
@@ -86,32 +82,9 @@ def second_moments(bounded: NDArray[np.int64], lattice: Lattice) -> NDArray[np.i
 
 
 def truncated(values: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:
-    """values / divisor, truncated toward zero: never longer than the exact quotient."""
+    """Quotients by a positive integer, truncated toward zero: never longer than the exact quotient."""
     quotients: NDArray[np.int64] = np.sign(values) * (np.abs(values) // divisor)
     return quotients
-
-
-def nearest_center(rows: NDArray[np.int32], centers: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Index of the reference point nearest to each row in L2 norm; ties go to the lower index.
-
-    argmin_j ||x - c_j||^2 = argmin_j <(x, 1), (-2 c_j, ||c_j||^2)>. Every operand is an integer, and with d features of
-    at most 19 magnitude bits every partial sum is below 3 d 2**38 <= 3 * 2**12 * 2**38 < 2**53. So float64 matrix
-    products are exact in any order of summation, on any number of threads and for any batch, and equal distances
-    compare equal.
-    """
-    dimensions = rows.shape[1]
-    bits = 2 * (FEATURE_BITS - 1) + 2 + (dimensions - 1).bit_length()
-    if dimensions > DIMENSIONS_MAX or bits > EXACT_FLOAT_BITS:
-        raise ValueError(f"at most {DIMENSIONS_MAX} features keep inner products exact, got {dimensions}")
-    points = centers.astype(np.float64)
-    right = np.vstack([-2.0 * points.T, (points * points).sum(axis=1)])
-    nearest, size = np.empty(len(rows), np.intp), max(1, SCORE_ENTRIES // len(centers))
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        left = np.ones((len(some), dimensions + 1))
-        left[:, :-1] = some
-        np.argmin(left @ right, axis=1, out=nearest[start : start + size])
-    return nearest
 
 
 def bounded_residuals(residuals: NDArray[np.int64], radii: NDArray[np.int64], unit: int) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from fedseg.clustering.algorithm import Settings, State
 from fedseg.clustering.features import FEATURE_MAX, NumericFeature
 from fedseg.clustering.quality import profiles
 from fedseg.clustering.schedule import Profile
-from fedseg.clustering.statistics import nearest_center
+from fedseg.clustering.nearest import nearest_center
 from fedseg.estimator.account import CustomerAccount, Exact
 from fedseg.estimator.rounds import run_rounds
 from fedseg.estimator.terms import (

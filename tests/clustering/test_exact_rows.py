@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedseg.clustering import statistics
+from fedseg.clustering import nearest, statistics
 from fedseg.clustering.features import DIMENSIONS_MAX, FEATURE_MAX, NumericFeature, Transform
 from fedseg.clustering.lattice import UNIT_MAX, Lattice, Statistic
 from fedseg.clustering.request import RADIUS_MAX, RoundRequest
-from fedseg.clustering.statistics import bounded_residuals, ceil_sqrt, customer_vectors, nearest_center
+from fedseg.clustering.nearest import nearest_center
+from fedseg.clustering.statistics import bounded_residuals, ceil_sqrt, customer_vectors
 from tests.small_run import exact
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +92,7 @@ def test_how_much_is_worked_on_at_once_makes_no_difference(
 ) -> None:
     rows, request = some_rows(dimensions, 150)
     labels, whole = nearest_center(rows, request.centers), exact(rows, request, lattice)
-    monkeypatch.setattr(statistics, "SCORE_ENTRIES", entries)
+    monkeypatch.setattr(nearest, "SCORE_ENTRIES", entries)
     monkeypatch.setattr(statistics, "VECTOR_ENTRIES", entries)
     assert np.array_equal(nearest_center(rows, request.centers), labels)
     assert np.array_equal(exact(rows, request, lattice), whole)

@@ -23,7 +23,7 @@ from fedseg.clustering.kmeans import (
     sample_points,
     squared_distances,
 )
-from fedseg.clustering.statistics import nearest_center
+from fedseg.clustering.nearest import nearest_center
 from tests.small_run import clumps
 
 COORDINATES = st.integers(-FEATURE_MAX, FEATURE_MAX) | st.sampled_from([-FEATURE_MAX, 0, 1, FEATURE_MAX])

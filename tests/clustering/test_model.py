@@ -22,7 +22,7 @@ from fedseg.clustering.model import (
     gaussian_model,
     predict,
 )
-from fedseg.clustering.statistics import nearest_center
+from fedseg.clustering.nearest import nearest_center
 from tests.small_run import clumps
 
 
