@@ -8,13 +8,18 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
+import tomli_w
 
 from fedseg.cli.main import run_command
+from fedseg.clustering.schedule import Kind
+from fedseg.ledger.keys import SigningKey
+from fedseg.plan import Plan, parse_plan
 from fedseg.privacy.budget import epsilon_of, parse_fraction, shown_epsilon
 from fedseg.simulation.data import all_customers, split_units
 from fedseg.simulation.runner import RunResult
 from fedseg.simulation.scenario import load_scenario
 from tests.docs.transcripts import ROOT
+from tests.small_federation import plan_terms
 
 pytestmark = pytest.mark.docs
 
@@ -67,6 +72,32 @@ def _wins_at_most(epsilon: Decimal) -> int:
     return math.ceil(100 / (1 + math.exp(-float(epsilon))))
 
 
+def test_the_rounds_in_the_reference_are_those_of_a_plan() -> None:
+    text = (ROOT / "docs/reference/plan.md").read_text(encoding="utf-8").partition("## Rounds")[2]
+    table = [row for row in rows(text) if row[0] in {kind.value for kind in Kind}]
+    widths = {"columns + 2": 5, "columns × (columns + 3) / 2": 9, "2 × columns + 1": 7}  # noqa: RUF001 (of three columns)
+    for profile, place in (("standard", 2), ("short", 3)):
+        plan = plan_of_three_columns(profile)
+        assert [(row[0], row[place], widths[row[5]]) for row in table if row[place][0].isdecimal()] == [
+            (one.kind.value, f"{100 * one.share} %", terms.width)
+            for one, terms in zip(plan.settings.rounds, plan.terms, strict=True)
+        ]
+        cells = {row[0]: {"1": 1, "k": plan.k}.get(row[4]) for row in table}
+        assert all(cells[one.kind.value] in (one.cells, None) for one in plan.settings.rounds)
+
+
+def plan_of_three_columns(profile: str) -> Plan:
+    """A plan for so many customers that it has all rounds."""
+    unit = {"name": "north", "public_key": SigningKey.generate().public.to_text()}
+    one = {"label": "a number", "lower": 0, "upper": 1, "missing": 0}
+    terms = plan_terms(
+        [unit],
+        algorithm={"name": "cells", "seed": 1, "expected_customers": 10**6, "profile": profile},
+        features=[{"name": name} | one for name in ("a", "b", "c")],
+    )
+    return parse_plan(tomli_w.dumps(terms).encode())
+
+
 def test_the_json_of_every_command_has_the_keys_that_are_documented(
     run: RunResult, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +110,9 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
     }
     policy = ["nodes/partner-a/policy.yaml"]
     ledger = "nodes/partner-a/ledger.db"
+    (run.out / "columns.toml").write_text('visits = "bigint"\n', encoding="utf-8")
     calls: dict[str, Sequence[str]] = {
+        "fedseg plan init": ["columns.toml"],
         "fedseg plan check": ["plan.toml"],
         "fedseg plan show": ["plan.toml"],
         "fedseg approve": ["plan.toml", "--node", "nodes/partner-a", "--dry-run"],

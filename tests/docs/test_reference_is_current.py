@@ -160,6 +160,7 @@ def test_the_bytes_of_a_release_lie_where_the_reference_says(run: RunResult) -> 
     sizes = _sizes_of_header(section(page, "## The bytes of a release"))
     assert sizes == [16, 32, 32, 32, 4, 4, 4, 4, 4]
     assert sum(sizes) == HEADER.size
+    integers = {terms.step: terms.length for terms in run.plan.terms}
     for facts in run.units:
         for entry in facts.raw.entries:
             if entry.kind == "release":
@@ -167,7 +168,8 @@ def test_the_bytes_of_a_release_lie_where_the_reference_says(run: RunResult) -> 
                 assert data[16:48].hex() == entry.body["release_id"]
                 assert int.from_bytes(data[120:124], "big") == entry.body["cells"]
                 assert NOISE_SOURCES[int.from_bytes(data[128:132], "big")] == entry.body["noise_source"]
-                assert len(data) == 132 + 8 * run.plan.k * (1 + len(run.plan.features)) + SIGNATURE_BYTES
+                assert int.from_bytes(data[124:128], "big") == entry.body["width"]
+                assert len(data) == 132 + 8 * integers[entry.body["step"]] + SIGNATURE_BYTES
 
 
 def test_the_bytes_of_a_request_lie_where_the_reference_says() -> None:
