@@ -292,9 +292,8 @@ class Plan(_Part):
             raise ValueError(f"the features have {self.dimensions} columns, at most {PLAN_DIMENSIONS_MAX} are possible")
         if self.quorum > len(names):
             raise ValueError(f"the quorum is {self.quorum}, but there are only {len(names)} units")
-        # A smaller number rests on the units' word that they share no customers; nothing here can check that yet.
-        if self.max_units_per_customer != len(names):
-            raise ValueError(f"max_units_per_customer must be the number of units, {len(names)}, in this version")
+        if self.max_units_per_customer > len(names):
+            raise ValueError(f"max_units_per_customer is at most the number of units, {len(names)}")
         return self
 
     @cached_property
@@ -319,6 +318,14 @@ class Plan(_Part):
             self.algorithm.profile,
             per_unit,
         )
+
+    @property
+    def max_units_to_attest(self) -> int | None:
+        """What every unit must attest: that none of its customers is in more units than this; None for all units.
+
+        The plan's epsilon rests on that word then, for nothing here can check it.
+        """
+        return self.max_units_per_customer if self.max_units_per_customer < len(self.units) else None
 
     @property
     def rounds(self) -> int:

@@ -80,6 +80,7 @@ class ApprovalBody(_Body):
     policy_sha256: Hash
     source_sha256: Hash
     approved_at: Day
+    max_units_attested: Count | None = None
     payload: Payload
 
 

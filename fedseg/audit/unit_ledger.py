@@ -72,6 +72,8 @@ class UnitReplay:
             raise failed(f"the plan of approval {entry.seq} names another key for {self.unit}, or does not name it")
         if body.step_rhos != [fraction_text(rho) for rho in plan.step_rhos]:
             raise failed(f"approval {entry.seq} reserved another price than the plan's")
+        if body.max_units_attested != plan.max_units_to_attest:
+            raise failed(f"approval {entry.seq} attests something else about shared customers than its plan needs")
         self._require_allowed(entry, plan, body.policy_sha256)
         rho = sum(plan.step_rhos, Fraction(0))
         try:
@@ -97,8 +99,14 @@ class UnitReplay:
         if body.step >= plan.rounds:
             raise failed(f"release {entry.seq} is of a step that is not in its plan")
         terms = plan.terms[body.step]
-        mechanism = {"sigma": terms.mechanism.sigma, "l2_sensitivity_squared": terms.lattice.l2_sensitivity_squared}
-        if (body.cells, body.width, body.lattice, body.mechanism) != (terms.cells, terms.width, terms.lattice.facts, mechanism):
+        lattice = terms.lattice
+        mechanism = {"sigma": terms.mechanism.sigma, "l2_sensitivity_squared": lattice.l2_sensitivity_squared}
+        if (body.cells, body.width, body.lattice, body.mechanism) != (
+            terms.cells,
+            terms.width,
+            lattice.facts,
+            mechanism,
+        ):
             raise failed(f"release {entry.seq} used another mechanism than the approved plan's")
         charge = recompute(body.charge.formula, body.mechanism)
         if (body.charge.rho, body.charge.delta) != (fraction_text(charge.rho), fraction_text(charge.delta)):

@@ -20,6 +20,12 @@ def approve(
     agreed: Annotated[
         str | None, typer.Option("--id", help="Hash of the agreed plan, as told by the coordinator.")
     ] = None,
+    attested: Annotated[
+        int | None,
+        typer.Option(
+            "--attest-max-units", min=1, help="Your signed word that none of your customers is in more units."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, reserve nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     format_: FormatOption = Format.TEXT,
@@ -39,12 +45,12 @@ def approve(
         )
     home, document, now = NodeHome.open(node), plan.read_bytes(), datetime.now(UTC)
     parsed = parse_plan(document)
-    found = preflight(home, parsed, now=now, expected_sha256=agreed)
+    found = preflight(home, parsed, now=now, expected_sha256=agreed, max_units_attested=attested)
     if ask:
         say(_describe(found))
         typer.confirm("Approve, and reserve this budget?", abort=True, err=True)
     if not dry_run:
-        reserve(home, parsed, document, now=now, expected_sha256=agreed)
+        reserve(home, parsed, document, now=now, expected_sha256=agreed, max_units_attested=attested)
     already = "approved already: nothing more reserved" if found.already_approved else "approved"
     outcome = "checked, nothing reserved" if dry_run else already
     show(format_, {"outcome": outcome, **_facts(found)}, lambda: f"{_describe(found)}\n\n{outcome}")

@@ -59,27 +59,49 @@ class Preflight:
         return self.reasons.get(Reason.ALLOWED, 0)
 
 
-def preflight(home: NodeHome, plan: Plan, *, now: datetime, expected_sha256: str | None = None) -> Preflight:
+def preflight(
+    home: NodeHome,
+    plan: Plan,
+    *,
+    now: datetime,
+    expected_sha256: str | None = None,
+    max_units_attested: int | None = None,
+) -> Preflight:
     """Check a plan against trust model, identity, policy, budget and data, in this order; reserves nothing.
+
+    Args:
+        home: The unit's.
+        plan: The plan.
+        now: When.
+        expected_sha256: Hash of the agreed plan.
+        max_units_attested: The unit's word that none of its customers is in more units than this.
 
     Raises:
         PlanMismatchError: The plan is not the one whose hash was agreed, or the source settings were changed since.
         UnsupportedTrustError: Secure aggregation is not available in this version.
-        TrustError: The plan names another key for this unit, or does not name the unit.
+        TrustError: The plan names another key for this unit, does not name the unit, or needs another attestation.
         PolicyError: A rule of the unit's policy says no.
         BudgetError: The plan does not fit.
         DataError, ConsentError, CohortTooSmallError: The unit's own data; said to the unit alone.
     """
+    _require_attested(plan, max_units_attested)
     return _preflight(home, plan, load_policy(home.policy_document()), now=now, expected_sha256=expected_sha256)
 
 
 def approve(
-    home: NodeHome, plan: Plan, document: bytes, *, now: datetime, expected_sha256: str | None = None
+    home: NodeHome,
+    plan: Plan,
+    document: bytes,
+    *,
+    now: datetime,
+    expected_sha256: str | None = None,
+    max_units_attested: int | None = None,
 ) -> Preflight:
     """Run `preflight`, then log the policy in force and reserve the plan's whole price in the unit's ledger.
 
     The policy file is read once: what was checked is what is logged.
     """
+    _require_attested(plan, max_units_attested)
     policy_document = home.policy_document()
     policy = load_policy(policy_document)
     found = _preflight(home, plan, policy, now=now, expected_sha256=expected_sha256)
@@ -93,6 +115,7 @@ def approve(
             document=document,
             source_sha256=home.source_sha256,
             approved_at=now.date().isoformat(),
+            max_units_attested=plan.max_units_to_attest,
         )
     return found
 
@@ -148,6 +171,22 @@ def _require_agreed(plan: Plan, expected_sha256: str | None) -> None:
             "this is not the plan that was agreed",
             why=f"its hash begins {plan.digest[:16]}, the agreed one {expected_sha256[:16]}",
             fix="ask the coordinator for the agreed file; compare with: fedseg plan show PLAN.toml",
+        )
+
+
+def _require_attested(plan: Plan, attested: int | None) -> None:
+    needed = plan.max_units_to_attest
+    if needed is not None and attested is None:
+        raise TrustError(
+            f"the plan counts on every customer being in at most {needed} of its {len(plan.units)} units",
+            why="only the units can know, epsilon is wrong if it is not so, and this unit has not said so",
+            fix=f"if it is true of all customers: fedseg approve PLAN.toml --node HOME --attest-max-units {needed}",
+        )
+    if attested is not None and attested != needed:
+        raise TrustError(
+            f"the plan does not count on customers being in at most {attested} units",
+            why=f"it counts on at most {plan.max_units_per_customer} of its {len(plan.units)} units",
+            fix="read the plan again: fedseg plan show PLAN.toml",
         )
 
 

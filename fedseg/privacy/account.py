@@ -206,8 +206,18 @@ class PrivacyAccount:
         document: bytes,
         approved_at: str,
         source_sha256: str,
+        max_units_attested: int | None = None,
     ) -> None:
         """Reserve the whole price of a plan; a plan already approved is left as it is.
+
+        Args:
+            plan_sha256: The plan.
+            purpose: What its segments are for.
+            step_rhos: Price of each round.
+            document: The plan's bytes.
+            approved_at: Day, UTC.
+            source_sha256: Which file, identifier and columns.
+            max_units_attested: The unit's word that no customer of its is in more units; None if the plan needs none.
 
         Raises:
             BudgetError: If it does not fit; nothing was reserved.
@@ -231,6 +241,8 @@ class PrivacyAccount:
                 "source_sha256": source_sha256,
                 "approved_at": approved_at,
             }
+            if max_units_attested is not None:
+                body["max_units_attested"] = max_units_attested
             transaction.append("approval", body, payload=(f"plan:{plan_sha256}", document))
 
     def plan_document(self, plan_sha256: str) -> bytes:

@@ -115,7 +115,7 @@ def simulate(loaded: LoadedScenario, out: Path, *, resume: bool = False, progres
     total = len(homes) + plan.rounds + 2
     for done, home in enumerate(homes):
         progress("units check and approve the plan", 1 + done, total)
-        approve(home, plan, document, now=now)
+        approve(home, plan, document, now=now, max_units_attested=plan.max_units_to_attest)
     signed = _run(
         loaded, layout, homes, document, lambda at: progress("running the rounds", 1 + len(homes) + at.step, total)
     )
