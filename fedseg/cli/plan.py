@@ -1,11 +1,12 @@
-"""`fedseg plan`: check a plan, and show exactly what would leave a unit, round by round, and what it costs."""
+"""`fedseg plan`: propose and check a plan; show exactly what would leave a unit, what it costs, and what to expect."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedseg.cli.output import Format, FormatOption, show, table
+from fedseg.cli.output import Format, FormatOption, show
+from fedseg.errors import PlanError, SettingsError
 
 if TYPE_CHECKING:
     from fedseg.plan import Plan
@@ -15,68 +16,71 @@ PlanArgument = Annotated[Path, typer.Argument(help="PLAN.toml", exists=True, dir
 
 
 @app.command()
+def init(
+    table_schema: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV or Parquet file with customers, of which only names and types of columns are read; or a TOML or "
+            'JSON file of name = "type".',
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="File to write, instead of printing.")] = None,
+    segments: Annotated[int, typer.Option("--k", min=1, max=512, help="Number of segments.")] = 5,
+    units: Annotated[int, typer.Option(min=1, max=1000, help="Business units that take part.")] = 2,
+    customers: Annotated[
+        int | None, typer.Option(min=1, help="Public guess of how many customers all units have together.")
+    ] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Propose a plan from the names and types of a table's columns; never reads a value."""
+    from fedseg.proposal.document import propose
+    from fedseg.proposal.schema import read_schema
+
+    made = propose(read_schema(table_schema), k=segments, units=units, customers=customers)
+    facts = {"plan": made.text, "features": made.features, "left_out": made.left_out, "to_decide": made.to_decide}
+    if out is None:
+        show(format_, facts, made.text.rstrip)
+        return
+    _write_new(out, made.text)
+    counts = f"{len(made.features)} features proposed, {len(made.left_out)} columns left out"
+    show(
+        format_,
+        facts,
+        lambda: (
+            f"{out}: {counts}, {len(made.to_decide)} things to decide\nnext   edit it, then: fedseg plan check {out}"
+        ),
+    )
+
+
+@app.command()
 def check(plan: PlanArgument, format_: FormatOption = Format.TEXT) -> None:
-    """Check that a plan follows its schema and that its numbers work together."""
+    """Check that a plan follows its schema, that its numbers work together, and that its budget carries it."""
+    from fedseg.cli.plan_forecast import forecast_of, warning
+
     found = _read(plan)
-    facts = {"name": found.name, "plan_sha256": found.digest, "units": len(found.units), "rounds": found.rounds}
-    show(format_, facts, lambda: f"{found.name} can be used\nhash   {found.digest}")
+    expected = forecast_of(found)
+    facts = {
+        "name": found.name,
+        "plan_sha256": found.digest,
+        "units": len(found.units),
+        "rounds": found.rounds,
+        "carried": expected.is_carried,
+    }
+    lines = [f"{found.name} can be used", f"hash   {found.digest}"]
+    if not expected.is_carried:
+        lines += ["", warning(expected), f"What would help: fedseg plan show {plan}"]
+    show(format_, facts, lambda: "\n".join(lines))
 
 
 @app.command("show")
 def show_(plan: PlanArgument, format_: FormatOption = Format.TEXT) -> None:
-    """Show exactly what leaves a unit, round by round, and what it costs."""
+    """Show exactly what leaves a unit, round by round, what it costs, and what to expect."""
+    from fedseg.cli.plan_facts import describe, plan_facts
+
     found = _read(plan)
-    facts = plan_facts(found)
-    show(format_, facts, lambda: _describe(found, facts))
-
-
-def plan_facts(plan: "Plan") -> dict[str, Any]:
-    """What the plan means for a unit and for a customer."""
-    from fractions import Fraction
-
-    from fedseg.privacy.budget import epsilon_of, fraction_text, shown_epsilon, upper_float
-    from fedseg.server.contribution import payload_bytes
-
-    steps, spent = [], Fraction(0)
-    for terms, rho in zip(plan.terms, plan.step_rhos, strict=True):
-        spent += rho
-        steps.append(
-            {
-                "step": terms.step,
-                "releases": f"{terms.cells} counts and {terms.cells} x {terms.width - 1} sums of clipped differences",
-                "integers": terms.length,
-                "bytes": payload_bytes(terms),
-                "l2_sensitivity_squared": terms.lattice.l2_sensitivity_squared,
-                "sigma": terms.mechanism.sigma,
-                "rho": fraction_text(rho),
-                "epsilon_at_unit_after": shown_epsilon(epsilon_of(spent, plan.budget.delta)),
-            }
-        )
-    return {
-        "name": plan.name,
-        "plan_sha256": plan.digest,
-        "purpose": plan.purpose,
-        "trust": plan.trust.value,
-        "k": plan.k,
-        "epsilon": upper_float(plan.budget.epsilon),
-        "delta": float(plan.budget.delta),
-        "max_units_per_customer": plan.max_units_per_customer,
-        "epsilon_at_unit": shown_epsilon(epsilon_of(spent, plan.budget.delta)),
-        "features": [
-            {
-                "name": one.name,
-                "kind": one.kind,
-                "columns": one.width,
-                "weight": fraction_text(one.weight),
-                "foreseen": one.foreseen,
-                "missing": one.missing_text,
-                "missing_flag": one.missing_flag,
-            }
-            for one in plan.encoders
-        ],
-        "units": [unit.name for unit in plan.units],
-        "steps": steps,
-    }
+    show(format_, plan_facts(found), lambda: describe(found))
 
 
 def shown_plan_epsilon(plan: "Plan") -> str:
@@ -86,53 +90,29 @@ def shown_plan_epsilon(plan: "Plan") -> str:
     return shown_fraction(plan.budget.epsilon)
 
 
-def _describe(plan: "Plan", facts: dict[str, Any]) -> str:
-    rows = [["round", "integers", "bytes", "sigma", "sensitivity", "rho", "epsilon after"]]
-    for one in facts["steps"]:
-        rho = float(plan.step_rhos[one["step"]])
-        sensitivity = one["l2_sensitivity_squared"] ** 0.5
-        rows.append(
-            [
-                str(one["step"] + 1),
-                str(one["integers"]),
-                str(one["bytes"]),
-                f"{one['sigma']:,}",
-                f"{sensitivity:,.0f}",
-                f"{rho:.3g}",
-                one["epsilon_at_unit_after"],
-            ]
-        )
-    features = [
-        ["feature", "kind", "columns", "weight", "if missing", "foreseen"],
-        *(
-            [one.name, one.kind, str(one.width), f"{float(one.weight):g}", one.missing_text, one.foreseen]
-            for one in plan.encoders
-        ),
-    ]
-    return "\n".join(
-        [
-            f"{plan.name}: {plan.k} segments for {plan.purpose}",
-            f"hash   {plan.digest}",
-            "",
-            "What leaves a unit, and nothing else: per round, for each segment, a count and a sum a feature, noised.",
-            table(rows, right=range(7)),
-            "",
-            (
-                f"A customer in one unit loses at most epsilon {facts['epsilon_at_unit']}; in all "
-                f"{plan.max_units_per_customer} units together at most {shown_plan_epsilon(plan)}, "
-                f"at delta {facts['delta']:g}."
-            ),
-            (
-                f"Trust: {plan.trust.value}. "
-                f"Quorum: {plan.quorum} of {len(plan.units)} units within {plan.deadline_seconds} s a round."
-            ),
-            "",
-            table(features, right=[2, 3]),
-        ]
-    )
-
-
 def _read(path: Path) -> "Plan":
     from fedseg.plan import parse_plan
+    from fedseg.proposal.document import undecided
+    from fedseg.proposal.features import TO_DECIDE
 
-    return parse_plan(path.read_bytes())
+    document = path.read_bytes()
+    places = undecided(document)
+    if places:
+        raise PlanError(
+            "the plan is not finished",
+            why=f"{len(places)} things are still to be decided: {', '.join(places)}",
+            fix=f'replace each "{TO_DECIDE}", then: fedseg plan check {path}',
+        )
+    return parse_plan(document)
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise SettingsError(
+            f"{path} is there already",
+            why="a plan that people have edited is not written over",
+            fix="name another --out",
+        ) from error
