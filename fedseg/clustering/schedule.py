@@ -1,7 +1,8 @@
 """The rounds of a plan: what each asks for, with how many cells, at what part of the budget. From public numbers alone.
 
 Nothing here waits for a released value, so a unit knows before it approves how many integers it will send and when.
-The plan's `expected_customers` stands where the true number would: a guess within a factor of three costs little.
+The plan's `expected_customers` stands where the true number would: a guess three times
+too high or too low costs nothing to speak of where the budget is ample, and up to a tenth of the cost where it is poor.
 """
 
 import enum

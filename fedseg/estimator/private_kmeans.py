@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fedseg.clustering.algorithm import Settings, State
 from fedseg.clustering.features import FEATURE_MAX, NumericFeature
+from fedseg.clustering.nearest import nearest_center
 from fedseg.clustering.quality import profiles
 from fedseg.clustering.schedule import Profile
-from fedseg.clustering.nearest import nearest_center
 from fedseg.estimator.account import CustomerAccount, Exact
 from fedseg.estimator.rounds import run_rounds
 from fedseg.estimator.terms import (
@@ -55,7 +55,7 @@ class PrivateKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         account: The `CustomerAccount` that pays for every fit; clones share it.
         lower: Smallest value of each feature; a number for all, or one a feature.
         upper: Largest value of each feature; likewise.
-        expected_customers: Public guess of how many customers all units have together; a factor of three off is fine.
+        expected_customers: Public guess of how many customers all units have together; three times off costs little.
         n_units: How many units there are. None: one for a single table, as many as a list holds; with labels it must
             be given.
         max_units_per_customer: In how many units one customer may be, at most; a smaller number is your word for it.

@@ -126,7 +126,7 @@ def expected(customers: int | None) -> int:
     if customers is None:
         raise ValueError(
             "expected_customers is missing: the number of rows is private, so it is not taken from them; "
-            "give a public guess, a factor of three off is fine"
+            "give a public guess: three times too many or too few costs up to a tenth where the budget is poor"
         )
     return whole("expected_customers", customers, 1, CUSTOMERS_MAX)
 
