@@ -113,7 +113,7 @@ def main() -> int:
     shapes = [shape for shape in SHAPES if chosen.data in ("", shape.name)]
     cells = [
         Cell(shape, profile, epsilon, trust, units)
-        for shape, profile, epsilon, (trust, units) in itertools.product(shapes, profiles_asked, EPSILONS, TRUSTS)
+        for shape, profile, epsilon, (trust, units) in itertools.product(shapes, profiles_asked, chosen.epsilon, TRUSTS)
     ]
     measured = measure(cells, chosen.repetitions, first_seed, chosen.jobs)
     if chosen.fit:
@@ -274,6 +274,7 @@ def _options() -> argparse.ArgumentParser:
     made.add_argument("--fit", action="store_true", help="fit the curves, and write them into the planner")
     made.add_argument("--profile", choices=[profile.value for profile in Profile], default=Profile.STANDARD.value)
     made.add_argument("--data", choices=["", *(shape.name for shape in SHAPES)], default="", help="one shape alone")
+    made.add_argument("--epsilon", type=Fraction, nargs="+", default=EPSILONS, help="1/4 1/2 1 2 4")
     made.add_argument("--repetitions", type=int, default=8, help=f"runs of a cell, by turns on {DRAWS} draws")
     made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, of one thread each")
     return made

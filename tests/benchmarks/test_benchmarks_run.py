@@ -12,12 +12,14 @@ SMALL = {
     "accuracy": ("--data", "retail", "--epsilon", "2", "--algorithms", "fedseg,dp-lloyd", "--repetitions", "2"),
     "statistics": ("--rows", "4000", "--repetitions", "1"),
     "ledger": ("--releases", "5"),
+    "planner": ("--data", "sep-5k-d20-k16", "--epsilon", "2", "--repetitions", "1"),
     "federation": ("--nodes", "2", "--profile", "short", "--turns", "1"),
 }
 
 KEYS = {
     "accuracy": {"data", "n", "d", "k", "units", "trust", "epsilon", "algorithm", "cost_ratio_median", "repetitions"},
     "statistics": {"source", "n", "d", "k", "rows_per_second", "cpu_ratio_to_sklearn", "peak_rss_mb"},
+    "planner": {"data", "signal", "excess_predicted", "excess_measured", "within", "mean_half_width_measured"},
     "ledger": {"releases_per_second", "fsyncs_per_second", "verify_seconds", "entries"},
     "federation": {"round_seconds_median", "stock_flower_round_seconds_median", "run_seconds", "nodes"},
 }
