@@ -22,6 +22,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "kill-matrix": (*PYTEST, "tests/chaos/test_killed_node.py", "-m", "soak"),
     "wire-fuzz": (*PYTEST, "tests/federation/test_wire.py"),
     "noise": (*PYTEST, "tests/privacy", "-m", "slow"),
+    "transcript-audit": (*PYTEST, "tests/clustering/test_transcript_audit.py", "-m", "soak"),
     "cost-ratio": (
         sys.executable,
         "-m",

@@ -3,7 +3,7 @@
 Left out are tables, gates, ledgers and messages, which change no number.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -106,19 +106,6 @@ def play(
         turns.append(Turn(request, now, sums, noised))
         state = step(state, aggregate_of(settings, turns[-1]))
     return state, turns
-
-
-def replay(
-    settings: Settings, units: Sequence[Rows], turns: Sequence[Turn], statistic: Exact = exact
-) -> Iterator[Turn]:
-    """The same released numbers in another world: what its units would have held against each request."""
-    state = init(settings)
-    for turn in turns:
-        request = next_request(state)
-        assert request is not None
-        sums = tuple(statistic(rows, request, turn.terms.lattice) for rows in units)
-        yield Turn(request, turn.terms, sums, turn.released)
-        state = step(state, aggregate_of(settings, turn))
 
 
 def aggregate_of(settings: Settings, turn: Turn) -> Aggregate:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fedseg.clustering import nearest, statistics
 from fedseg.clustering.features import DIMENSIONS_MAX, FEATURE_MAX, NumericFeature, Transform
 from fedseg.clustering.lattice import UNIT_MAX, Lattice, Statistic
-from fedseg.clustering.request import RADIUS_MAX, RoundRequest
 from fedseg.clustering.nearest import nearest_center
+from fedseg.clustering.request import RADIUS_MAX, RoundRequest
 from fedseg.clustering.statistics import bounded_residuals, ceil_sqrt, customer_vectors
 from tests.small_run import exact
 

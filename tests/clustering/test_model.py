@@ -115,9 +115,8 @@ def test_after_a_round_each_cell_has_the_weight_and_mean_that_were_found(seed: i
     before = predict(model, centers)
     coins = np.random.default_rng(seed)
     customers = coins.uniform(0.5, 1.5, cells) * before.shares * 5000
-    found = replace(
-        as_predicted(before, centers), customers=customers, means=before.means + shift, variances=before.energies / 10
-    )
+    expected = as_predicted(before, centers)
+    found = replace(expected, customers=customers, means=before.means + shift, variances=expected.variances / 10)
     after = condition(model, centers, before, found)
     shares, means = held(after, cells)
     assert shares == pytest.approx(customers / customers.sum(), abs=2e-3)
