@@ -23,8 +23,8 @@ SIGNAL_MIN = 8.0
 """Below this signal most starting points are noise, and the segments with them."""
 
 VISIBLE_SIGNAL = 12.0
-"""A group that stands apart is found in most runs if its size times mu / sqrt(d) is at least this; in a plan of average
-segments that is a signal of the same number. Measured at d from 2 to 20, k from 5 to 24, epsilon from 1/4 to 4."""
+"""A group that stands apart is found in most runs if its size times mu / sqrt(d) is at least this: the signal of a plan
+whose segments are all as large. Measured at d from 2 to 20, k from 5 to 24, epsilon from 1/4 to 4."""
 
 VISIBLE_SHARE = 0.05
 """A smaller part of an average segment gets no center from k-means even without noise: splitting another saves more."""

@@ -128,6 +128,35 @@ def test_a_group_is_not_promised_to_be_seen_where_it_would_be_suppressed_or_is_a
     assert forecast(large, min_segment_size=50, amounts_share=0).smallest_segment >= 10**9 / 5 / 20
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("epsilon", "columns"), [(Fraction(1, 4), 10), (Fraction(4), 4)])
+def test_a_group_of_the_foreseen_size_is_found_and_one_of_an_eighth_is_not(epsilon: Fraction, columns: int) -> None:
+    """Among four others that are far apart: once because of the noise, once because k-means honours no crumbs."""
+    asked = settings(20_000, columns, 5, budget=PrivacyBudget(epsilon, DELTA))
+    foreseen = forecast(asked, min_segment_size=1, amounts_share=0).smallest_segment
+
+    found = [found_beside_others(asked, foreseen, seed) for seed in range(4)]
+    crumbs = [found_beside_others(asked, foreseen // 8, seed) for seed in range(4)]
+
+    assert sum(found) >= 3
+    assert sum(crumbs) <= 1
+
+
+def found_beside_others(asked: Settings, size: int, seed: int) -> bool:
+    """Whether one of the segments is at a group of this size, nearer than a third of the way to the next group."""
+    coins = np.random.default_rng([seed, asked.dimensions])
+    centers = coins.uniform(-0.75, 0.75, (asked.k, asked.dimensions))
+    while np.linalg.norm(centers - centers[0], axis=1)[1:].min() < 0.6:
+        centers[0] = coins.uniform(-0.75, 0.75, asked.dimensions)
+    others = (asked.expected_customers - size) // (asked.k - 1)
+    labels = np.repeat(np.arange(asked.k), [size, *[others] * (asked.k - 1)])
+    points = centers[labels] + coins.normal(scale=0.08, size=(len(labels), asked.dimensions))
+    rows = np.rint(np.clip(points, -1, 1) * FEATURE_MAX).astype(np.int32)
+    done, _ = play(asked, [rows], noise_seed=seed)
+    gaps = np.linalg.norm(done.segments / FEATURE_MAX - centers[0], axis=1)
+    return bool(gaps.min() < np.linalg.norm(centers[1:] - centers[0], axis=1).min() / 3)
+
+
 SMALL = settings(customers=1_500, dimensions=12, k=8)
 """Signal 12."""
 
