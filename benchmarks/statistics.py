@@ -1,7 +1,7 @@
 """How fast a unit computes its statistics, beside Lloyd iterations of scikit-learn on the same rows.
 
-`all-rounds` is all that a unit computes in a whole run, noise included, beside a Lloyd iteration for each of its rounds,
-and `server` what that run costs the server. `memory` is the statistic of one round. From files the time holds all a
+`all-rounds` is all that a unit computes in a whole run, noise included, beside a Lloyd iteration for each round, and
+`server` what that run costs the server. `memory` is the statistic of one round. From files the time holds all a
 unit does in a round: read, hash identifiers, check lines, encode, keep one row a customer, assign, clip, sum.
 
 Times are the processor's, medians of several runs. `beyond_data_mb` is the most memory that arrays take besides the
