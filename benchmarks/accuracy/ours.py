@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.trust import Trust
-from fedseg.clustering.algorithm import Aggregate, Settings, init, next_request, step
+from fedseg.clustering.algorithm import Aggregate, Settings, State, init, next_request, step
 from fedseg.clustering.encode import CHUNK_ROWS
 from fedseg.clustering.lattice import StepTerms
 from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.schedule import Budget, Profile, step_terms
 from fedseg.clustering.statistics import customer_vectors
 from fedseg.privacy.budget import PrivacyBudget, rho_of
-from fedseg.privacy.noise import SimulatedNoise, discrete_gaussian
+from fedseg.privacy.noise import NoiseSource, SimulatedNoise, discrete_gaussian
 
 
 def fedseg_centers(
@@ -34,19 +34,29 @@ def fedseg_centers(
             over units is seen, with the noise of one.
         seed: Of the noise, from the simulated source, and of the public coins.
     """
-    rho, source = rho_of(budget), SimulatedNoise(seed)
     tables = [points[units == unit] for unit in range(int(units.max()) + 1)]
     noises = len(tables) if trust is Trust.UNIT_NOISE else 1
-    settings = Settings(k, points.shape[1], len(points), seed, Profile.STANDARD, Budget(rho, noises))
-    plan, state = step_terms(settings.rounds, settings.dimensions, rho), init(settings)
+    shares = Budget(rho_of(budget), noises)
+    settings = Settings(k, points.shape[1], len(points), seed, Profile.STANDARD, shares)
+    return fedseg_state(tables, settings, SimulatedNoise(seed)).segments.astype(np.float64)
+
+
+def fedseg_state(tables: Sequence[NDArray[np.int32]], settings: Settings, source: NoiseSource) -> State:
+    """The algorithm's state after all rounds, with as many noises in a sum as the settings' budget has.
+
+    Args:
+        tables: Encoded customers of each unit, shape (customers, d).
+        settings: What a plan would say.
+        source: Of the noise.
+    """
+    plan, state = step_terms(settings.rounds, settings.dimensions, settings.budget.rho), init(settings)
     while (request := next_request(state)) is not None:
         terms = plan[state.step]
         sums = _sums(tables, request, terms)
-        for _ in range(noises):
+        for _ in range(settings.budget.noises):
             sums += discrete_gaussian(terms.mechanism.sigma, terms.length, source).reshape(sums.shape)
-        state = step(state, Aggregate(state.step, sums, terms, noises))
-    assert state.centers is not None
-    return state.centers.astype(np.float64)
+        state = step(state, Aggregate(state.step, sums, terms, settings.budget.noises))
+    return state
 
 
 def _sums(tables: Sequence[NDArray[np.int32]], request: RoundRequest, terms: StepTerms) -> NDArray[np.int64]:

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from fedseg.clustering.algorithm import State
 
-CLIPPED_ENERGY = 0.75
-"""A mean squared clipped residual above this part of the squared radius says that many customers were clipped."""
+CLIPPED_ENERGY = 0.35
+"""Above this part of its squared clip radius, a segment's mean squared distance from the reference point says that the
+radius is below 1.7 times the typical distance: too tight to be sure that the noise is all there is to the error."""
+
+SEEN_SDS = 4.0
+"""A segment is seen if its count is at least this many standard deviations of the noise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +36,9 @@ class Profiles:
     variance_sds: NDArray[np.float64]
     """Standard deviation of the noise in `variances`."""
     clipped: NDArray[np.bool_]
-    """Whether so many customers were clipped that means and variances lean towards the reference point."""
+    """Whether so many customers may have been clipped that means and variances lean towards the reference point."""
+    seen: NDArray[np.bool_]
+    """Whether the count stands clearly above the noise: of others nothing is known."""
 
 
 def profiles(state: State) -> Profiles:
@@ -42,6 +48,10 @@ def profiles(state: State) -> Profiles:
     their noise, r the radius and c the reference point, the mean is c + r S/N and the variance r^2 (Q/N - (S/N)^2), each
     with the first-order error of a quotient; (s_S/N)^2, which the noise adds to (S/N)^2, is taken off. A count within
     its noise's standard deviation of 0 is divided by that instead, and says next to nothing.
+
+    In 95 % intervals of these the truth lies in 93 to 97 of 100 segments of every family measured, for epsilon from 0.5
+    on, unless `clipped` says otherwise (benchmarks/quality.py). That flag looks at the shrunk estimate, for the measured
+    energy of a small segment is mostly noise.
 
     Raises:
         ValueError: If rounds are still open.
@@ -55,6 +65,8 @@ def profiles(state: State) -> Profiles:
     step_sds, count_sds = release.step_sd / counts, release.count_sd / counts
     mean_sds = radii * np.sqrt(step_sds**2 + (steps * count_sds) ** 2)
     noise = (release.energy_sd / counts) ** 2 + (2 * steps * step_sds) ** 2 + (energies * count_sds) ** 2
+    estimate = state.outcome.estimate
+    distances = estimate.variances + ((estimate.means - request.centers) ** 2).sum(axis=1)
     return Profiles(
         counts=release.counts,
         count_sd=release.count_sd,
@@ -62,5 +74,6 @@ def profiles(state: State) -> Profiles:
         mean_sds=mean_sds,
         variances=radii**2 * (energies - steps**2 + step_sds**2),
         variance_sds=radii**2 * np.sqrt(noise),
-        clipped=energies.sum(axis=1) > CLIPPED_ENERGY,
+        clipped=distances > CLIPPED_ENERGY * radii[:, 0] ** 2,
+        seen=release.counts >= SEEN_SDS * release.count_sd,
     )

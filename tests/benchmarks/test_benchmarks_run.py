@@ -10,6 +10,7 @@ pytestmark = pytest.mark.processes
 
 SMALL = {
     "accuracy": ("--data", "retail", "--epsilon", "2", "--algorithms", "fedseg,dp-lloyd", "--repetitions", "2"),
+    "quality": ("--families", "sep", "--epsilon", "2", "--repetitions", "1"),
     "statistics": ("--rows", "4000", "--repetitions", "1"),
     "ledger": ("--releases", "5"),
     "planner": ("--data", "sep-5k-d20-k16", "--epsilon", "2", "--repetitions", "1"),
@@ -18,6 +19,7 @@ SMALL = {
 
 KEYS = {
     "accuracy": {"data", "n", "d", "k", "units", "trust", "epsilon", "algorithm", "cost_ratio_median", "repetitions"},
+    "quality": {"table", "family", "epsilon", "noises"},
     "statistics": {"source", "n", "d", "k", "rows_per_second", "cpu_ratio_to_sklearn", "peak_rss_mb"},
     "planner": {"data", "signal", "excess_predicted", "excess_measured", "within", "mean_half_width_measured"},
     "ledger": {"releases_per_second", "fsyncs_per_second", "verify_seconds", "entries"},
