@@ -45,12 +45,12 @@ def profiles(state: State) -> Profiles:
     """Sizes, means and variances of the segments with the standard deviations of their noise.
 
     With N, S and Q the noised count, residual sum and energies of a cell in customers and clip radii, s_N, s_S and s_Q
-    their noise, r the radius and c the reference point, the mean is c + r S/N and the variance r^2 (Q/N - (S/N)^2), each
-    with the first-order error of a quotient; (s_S/N)^2, which the noise adds to (S/N)^2, is taken off. A count within
-    its noise's standard deviation of 0 is divided by that instead, and says next to nothing.
+    their noise, r the radius and c the reference point, the mean is c + r S/N and the variance r^2 (Q/N - (S/N)^2),
+    each with the first-order error of a quotient; (s_S/N)^2, which the noise adds to (S/N)^2, is taken off. A count
+    within its noise's standard deviation of 0 is divided by that instead, and says next to nothing.
 
-    In 95 % intervals of these the truth lies in 93 to 97 of 100 segments of every family measured, for epsilon from 0.5
-    on, unless `clipped` says otherwise (benchmarks/quality.py). That flag looks at the shrunk estimate, for the measured
+    Of nominal 95 % intervals from these, 93 to 97 in 100 hold the truth in every family measured from epsilon 0.5 on,
+    unless `clipped` says otherwise (benchmarks/quality.py). That flag looks at the shrunk estimate, for the measured
     energy of a small segment is mostly noise.
 
     Raises:
