@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedseg.clustering.nearest import nearest_center
+from fedseg.clustering.nearest import SCORE_ENTRIES, nearest_center
 
 WEIGHT_MAX = 2**16
 """Largest weight of a point: 2**16 weights times 2**19 coordinates times 2**17 points stay below 2**53."""
@@ -56,7 +56,10 @@ def kmeans(
     if restarts == 1:
         return lloyd(cloud, plus_plus(cloud, k, coins), iterations)
     copy = coarse(cloud, max(COARSE_POINTS, COARSE_PER_CENTER * k), coins)
-    runs = _lloyd_runs(copy, _starts(copy, k, coins, restarts), iterations)
+    starts = _starts(copy, k, coins, restarts)
+    at_once = max(1, SCORE_ENTRIES // (len(copy.points) * k))
+    groups = (starts[first : first + at_once] for first in range(0, restarts, at_once))
+    runs = [centers for group in groups for centers in _lloyd_runs(copy, group, iterations)]
     ranked = sorted(runs, key=lambda centers: cost(copy, centers))
     finished = (lloyd(cloud, centers, iterations) for centers in ranked[:FINISHED_RUNS])
     return min(finished, key=lambda centers: cost(cloud, centers))
