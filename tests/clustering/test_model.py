@@ -98,14 +98,17 @@ def test_a_cloud_in_one_point_predicts_a_positive_energy_all_the_same() -> None:
 
 @settings(max_examples=60)
 @given(seed=st.integers(0, 999), cells=st.integers(1, 12))
-def test_a_round_that_says_what_was_expected_changes_no_share_and_no_mean(seed: int, cells: int) -> None:
+def test_a_round_that_says_what_was_expected_moves_no_particle(seed: int, cells: int) -> None:
     model, centers = some_model(seed), some_centers(seed + 1, cells)
     before = predict(model, centers)
-    after = condition(model, centers, before, as_predicted(before, centers))
-    shares, means = held(after, cells)
-    assert shares == pytest.approx(before.shares, abs=1e-3)
-    full = before.shares > 0.02
-    assert means[full] == pytest.approx(before.means[full], abs=FEATURE_MAX / 200)
+    expected = as_predicted(before, centers)
+    after = condition(model, centers, before, expected)
+    # In a cell of a few particles far from its reference point the smoothed energy leaves no spread around their mean.
+    spread = (expected.variances > 1)[before.labels]
+    assert after.cloud.points[spread].tolist() == model.cloud.points[spread].tolist()
+    assert after.cloud.weights / after.cloud.weights.mean() == pytest.approx(
+        model.cloud.weights / model.cloud.weights.mean(), rel=0.01
+    )
 
 
 @settings(max_examples=100)
