@@ -135,7 +135,8 @@ def _what_counts(feature: Feature) -> str:
     match feature:
         case NumericFeature():
             scale = " on a logarithm" if feature.transform is Transform.LOG1P else ""
-            return f"{feature.lower:g} to {feature.upper:g}{scale}; missing counts as {feature.missing:g}{flag}"
+            lower, upper, missing = (f"{one:,.15g}" for one in (feature.lower, feature.upper, feature.missing))
+            return f"{lower} to {upper}{scale}; missing counts as {missing}{flag}"
         case BinaryFeature():
             return f"yes or no; missing counts as {'yes' if feature.missing else 'no'}{flag}"
         case RegionFeature():

@@ -115,7 +115,7 @@ def _terms(k: int, units: int, customers: int | None) -> Iterator[str]:
             _line(
                 "expected_customers",
                 TO_DECIDE if customers is None else customers,
-                "public guess of how many customers all units have together; within three times is near enough",
+                "public guess of how many customers all units have together; three times off costs little",
             ),
             _line("profile", "standard", 'six rounds; "short" has three, for units that cannot stay online'),
         )

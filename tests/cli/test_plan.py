@@ -67,7 +67,7 @@ def test_people_read_what_each_kind_of_round_sends_and_how_each_feature_counts(c
     for kind in Kind:
         assert f"  {kind.value} " in shown
     for text in (
-        "0 to 90000; missing counts as 0",
+        "0 to 90,000; missing counts as 0",
         "0 to 730 on a logarithm; missing counts as 730",
         "yes or no; missing counts as no; a column says whether it is missing",
         "2 categories, and other",
