@@ -281,7 +281,7 @@ def long_audit(
     epsilon: int, runs: int, *, profile: Profile = Profile.STANDARD, noises: int = 3, known_to: int = 1
 ) -> None:
     """Three units, with the claim kept and, for half the noise, broken."""
-    chosen = settings_of(3, 4, 300, rho=rho_for(epsilon) / known_to, noises=noises, profile=profile)
+    chosen = settings_of(2, 3, 200, rho=rho_for(epsilon) / known_to, noises=noises, profile=profile)
     claim = chosen.budget.rho * known_to
     found = audit(chosen, runs, units=3, known_to=known_to)
     require_within(found, claim, CONFIDENCE)
@@ -301,7 +301,7 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 def test_an_attacker_of_many_runs_proves_no_more_than_the_claim(case: dict[str, Any]) -> None:
-    long_audit(12, 50, **case)
+    long_audit(8, 70, **case)
 
 
 @pytest.mark.soak
