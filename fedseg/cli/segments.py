@@ -1,7 +1,8 @@
 """`fedseg segments`: look at published segments, signature checked."""
 
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,7 +10,7 @@ from fedseg.cli.output import Format, FormatOption, show, table
 from fedseg.errors import SettingsError
 
 if TYPE_CHECKING:
-    from fedseg.segments.segmentation import Segmentation
+    from fedseg.segments.segmentation import Segment, Segmentation, SignedSegmentation
 
 app = typer.Typer(help="Published segments.", no_args_is_help=True)
 
@@ -20,6 +21,21 @@ def show_(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Show the segments: name, size and center in plain units, with their noise intervals."""
+    signed = _signed(place)
+    show(format_, _data(signed), lambda: _show(signed.segmentation, signed.public_key.fingerprint()))
+
+
+@app.command()
+def describe(
+    place: Annotated[Path, typer.Argument(help="segmentation.json, or the directory of a run.", exists=True)],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Say what the segments are worth: how many there are, which are stable, and which alike."""
+    signed = _signed(place)
+    show(format_, _data(signed), lambda: _describe(signed.segmentation))
+
+
+def _signed(place: Path) -> "SignedSegmentation":
     from fedseg.segments.segmentation import parse_signed
 
     path = place / "segmentation.json" if place.is_dir() else place
@@ -29,12 +45,15 @@ def show_(
             why="there is no segmentation.json in it: no run has ended there",
             fix="name the directory of a finished run, or go on with: fedseg simulate SCENARIO.toml --out DIR --resume",
         )
-    signed = parse_signed(path.read_bytes())
-    data = signed.segmentation.model_dump(mode="json") | {"server_public_key": signed.public_key.to_text()}
-    show(format_, data, lambda: _describe(signed.segmentation, signed.public_key.fingerprint()))
+    return parse_signed(path.read_bytes())
 
 
-def _describe(segmentation: "Segmentation", fingerprint: str) -> str:
+def _data(signed: "SignedSegmentation") -> dict[str, Any]:
+    return signed.segmentation.model_dump(mode="json") | {"server_public_key": signed.public_key.to_text()}
+
+
+def _show(segmentation: "Segmentation", fingerprint: str) -> str:
+    from fedseg.segments.advice import on_other
     from fedseg.segments.telling import in_full
 
     blocks = [
@@ -43,9 +62,8 @@ def _describe(segmentation: "Segmentation", fingerprint: str) -> str:
             f"epsilon {segmentation.epsilon} at delta {segmentation.delta}"
         ),
         f"signed by {fingerprint}",
+        *_warning(segmentation),
     ]
-    if segmentation.simulated:
-        blocks.append("WARNING: the noise was simulated: this is not a differentially private release")
     for one in segmentation.segments:
         if one.size_interval is None:
             blocks.append(f"\n{one.name}: too few customers to show")
@@ -58,4 +76,50 @@ def _describe(segmentation: "Segmentation", fingerprint: str) -> str:
             f"\n{one.name}: {one.size:,} customers "
             f"(95 % noise {one.size_interval[0]:,} to {one.size_interval[1]:,})\n{table(rows, right=[1, 2])}"
         )
+    blocks += [f"\n{on_other(segmentation.other)}"] if segmentation.other else []
     return "\n".join(blocks)
+
+
+def _describe(segmentation: "Segmentation") -> str:
+    from fedseg.segments.advice import ON_CLIPPING, fewer, on_number, on_other, suggestions
+
+    findings = segmentation.findings
+    shown = [one for one in segmentation.segments if not one.suppressed]
+    blocks = [segmentation.name, *_warning(segmentation), *_wrapped(on_number(findings.choice))]
+    blocks += [line for number, one in enumerate(shown, 1) for line in ("", *_portrait(number, one))]
+    blocks += ["", on_other(segmentation.other)] if segmentation.other else []
+    notes = [ON_CLIPPING] if any(one.clipped for one in shown) else []
+    for note in [*suggestions(findings), *notes]:
+        blocks += ["", *_wrapped(note)]
+    if steps := fewer(findings.merges):
+        blocks += ["", "With fewer segments, the most alike become one:"]
+        blocks += [f"  {k:>3}:  {groups}" for k, groups in steps]
+    if findings.choice and len(findings.choice.candidates) > 1:
+        rows = [["segments", "apart", "variance left"]]
+        rows += [[str(one.k), f"{one.silhouette:.2f}", f"{one.within:.0%}"] for one in findings.choice.candidates]
+        blocks += ["", table(rows, right=[0, 1, 2])]
+    return "\n".join(blocks)
+
+
+def _portrait(number: int, segment: "Segment") -> list[str]:
+    """A segment in words."""
+    from fedseg.segments.advice import CLIPPED, on_spread, on_stability
+    from fedseg.segments.segmentation import NumericValue
+    from fedseg.segments.telling import in_short
+
+    low, high = segment.size_interval or (0, 0)
+    lines = [f"{number}  {segment.name}: {segment.size:,} customers ({low:,} to {high:,})"]
+    lines.append(f"   {on_stability(segment)}{f'; {CLIPPED}' if segment.clipped else ''}")
+    for value in segment.values:
+        spread = on_spread(value.spread) if isinstance(value, NumericValue) else ""
+        lines.append(f"   {in_short(value)}{f', {spread}' if spread else ''}")
+    return lines
+
+
+def _warning(segmentation: "Segmentation") -> list[str]:
+    simulated = "WARNING: the noise was simulated: this is not a differentially private release"
+    return [simulated] if segmentation.simulated else []
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 100)

@@ -241,6 +241,10 @@ class NumericFeature(Feature):
         value = self.transform.backward(low + (inside + 1.0) / 2.0 * span)
         return min(self.upper, max(self.lower, value))
 
+    def distance(self, positions: float) -> float:
+        """A distance in encoded units on the plan's scale: in original units, or after log1p in its logarithms."""
+        return positions / (2 * self.scaled(FEATURE_MAX)) * self._frame()[1]
+
     def is_missing(self, cells: pa.Array) -> NDArray[np.bool_]:
         """NaN is no number, so it counts as missing."""
         missing: NDArray[np.bool_] = np.isnan(cells.to_numpy(zero_copy_only=False))

@@ -50,6 +50,7 @@ from fedseg.report.model import (
     UnitFact,
     ValueFact,
 )
+from fedseg.segments.advice import on_stability
 from fedseg.segments.segmentation import (
     CyclicValue,
     GroupValue,
@@ -338,6 +339,8 @@ def _segments(found: Segmentation) -> SegmentsFact:
             for index, (one, size) in enumerate(zip(shown, sizes, strict=True))
         ),
         suppressed=tuple(one.name for one in found.segments if one.suppressed),
+        other=found.other,
+        findings=found.findings,
         units=found.units,
         size=total,
     )
@@ -346,7 +349,20 @@ def _segments(found: Segmentation) -> SegmentsFact:
 def _segment(number: int, segment: Segment, shown: list[Segment], share: float) -> SegmentFact:
     low, high = segment.size_interval or (0, 0)
     values = tuple(_value(value, [one.values[place] for one in shown]) for place, value in enumerate(segment.values))
-    return SegmentFact(number, segment.name, segment.size or 0, low, high, share, values)
+    return SegmentFact(
+        number=number,
+        name=segment.name,
+        size=segment.size or 0,
+        size_low=low,
+        size_high=high,
+        share=share,
+        reliability=on_stability(segment),
+        stability=segment.stability or 0.0,
+        stable=segment.stable,
+        above_noise=segment.above_noise,
+        clipped=segment.clipped,
+        values=values,
+    )
 
 
 def _value(value: Value, everyone: list[Value]) -> ValueFact:
@@ -354,7 +370,7 @@ def _value(value: Value, everyone: list[Value]) -> ValueFact:
     match value:
         case NumericValue():
             ranks = _ranks(value, [one for one in everyone if isinstance(one, NumericValue)])
-            return NumberValueFact(value.feature, value.center, value.low, value.high, *ranks, shares)
+            return NumberValueFact(value.feature, value.center, value.low, value.high, *ranks, value.spread, shares)
         case CyclicValue():
             return TimeValueFact(
                 value.feature,
@@ -432,6 +448,8 @@ def _plain(value: Any) -> Any:
             if isinstance(one, Decimal) and field.name.startswith("epsilon"):
                 found[f"{field.name}_shown"] = shown_epsilon(one)
         return found
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     if isinstance(value, tuple):
         items: Iterable[Any] = value
         return [_plain(one) for one in items]

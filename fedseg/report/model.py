@@ -10,6 +10,7 @@ from fractions import Fraction
 
 from fedseg.errors import VerificationError
 from fedseg.privacy.noise import SystemNoise
+from fedseg.segments.segmentation import Findings, Other, Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +237,8 @@ class NumberValueFact:
     rank_from: int
     """As in `ShareFact`."""
     rank_to: int
+    spread: Spread
+    """How far the segment's customers lie apart."""
     shares: tuple[ShareFact, ...] = ()
     """The share without a value, if the plan counts it."""
 
@@ -282,6 +285,14 @@ class SegmentFact:
     size_high: int
     share: float
     """Of the customers in all shown segments."""
+    reliability: str
+    """Whether it would be found again, in words."""
+    stability: float
+    """How much of it comes back when the noise is drawn again, from 0 to 1."""
+    stable: bool
+    above_noise: bool
+    clipped: bool
+    """Whether its values may lean towards the middle, beyond their intervals."""
     values: tuple[ValueFact, ...]
 
 
@@ -291,7 +302,11 @@ class SegmentsFact:
 
     shown: tuple[SegmentFact, ...]
     suppressed: tuple[str, ...]
-    """Names of segments too small to show: a name is all there is of them."""
+    """Names of segments too small to show: a name is all there is of each."""
+    other: Other | None
+    """What they are together."""
+    findings: Findings
+    """How many segments there are, which are alike."""
     units: tuple[str, ...]
     """Units whose releases are in them."""
     size: int

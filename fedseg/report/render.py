@@ -19,6 +19,7 @@ from fedseg.report.figures import feature, groups, sizes, tones
 from fedseg.report.model import FeatureFact, GroupFact, GroupValueFact, ReportFacts, SegmentFact, ShareFact
 from fedseg.report.readings import GROUPS_MAX, Reading, axis_of, pieces, reading_of, share_reading
 from fedseg.report.scales import Axis, number, ordinal, whole
+from fedseg.segments.advice import ON_CLIPPING, fewer, on_number, on_other, on_spread, suggestions
 from fedseg.segments.telling import percent
 
 FEATURES_MAX = 24
@@ -65,7 +66,9 @@ def render(facts: ReportFacts) -> str:
     }
     page = _environment().get_template("report.html.j2")
     css = Markup(_template("report.css"))  # noqa: S704 (ships with fedseg)
-    return page.render(facts=facts, plan=facts.plan, features=features, figures=figures, css=css)
+    return page.render(
+        facts=facts, plan=facts.plan, features=features, figures=figures, css=css, on_clipping=ON_CLIPPING
+    )
 
 
 def _figure(place: int, terms: FeatureFact, shown: tuple[SegmentFact, ...]) -> tuple[Markup, list[tuple[str, str]]]:
@@ -175,6 +178,11 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "largest": _largest,
     "strip_ticks": _strip_ticks,
     "rank": _rank,
+    "on_spread": on_spread,
+    "on_number": on_number,
+    "on_other": on_other,
+    "suggestions": suggestions,
+    "fewer": fewer,
     "hidden_in": _hidden,
     "root_of": lambda squared: whole(math.isqrt(squared - 1) + 1),
     "ratio_width": lambda part, cap: f"{min(100.0, 100 * float(part / cap)) if cap else 100.0:.2f}%",

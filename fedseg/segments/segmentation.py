@@ -35,6 +35,22 @@ class _Value(_Part):
     """Of the segment's customers. Of a number or a time, only the share without a value, if the plan counts it."""
 
 
+class Spread(_Part):
+    """How far a segment's customers lie apart in a number."""
+
+    sd: float
+    """Standard deviation on the plan's scale: in original units, or after log1p in its logarithms; 0 if hidden by the
+    noise."""
+    low: float
+    """Lower end of its 95 % noise interval."""
+    high: float
+    """Upper end of its 95 % noise interval."""
+    typical_low: float
+    """One standard deviation below the mean, in original units, ..."""
+    typical_high: float
+    """... and one above: of bell-shaped values two thirds lie between."""
+
+
 class NumericValue(_Value):
     """A number: the segment's mean in original units; on the plan's scale, so of log1p no arithmetic mean."""
 
@@ -44,6 +60,7 @@ class NumericValue(_Value):
     """Lower end of the 95 % noise interval."""
     high: float
     """Upper end of the 95 % noise interval."""
+    spread: Spread
 
 
 class GroupValue(_Value):
@@ -91,10 +108,89 @@ class Segment(_Part):
     """Customers in it, noised; over all units together."""
     size_interval: tuple[int, int] | None
     """95 % noise interval of the size."""
+    above_noise: bool
+    """Whether the size stands clearly above the noise; of other segments nothing is known. False if suppressed."""
+    clipped: bool
+    """Whether so many customers may lie too far out to be counted in full that values lean towards the middle, beyond
+    their intervals."""
+    stability: float | None
+    """How much of the segment comes back when the noise is drawn again, from 0 to 1; None if suppressed."""
+    stable: bool
+    """Whether that is enough to rely on."""
     values: tuple[Value, ...]
     """Empty if suppressed."""
     encoded_center: tuple[int, ...]
     """The center in the plan's 20-bit integers: for assigning customers. Empty if suppressed."""
+
+
+class Other(_Part):
+    """What the suppressed segments are together."""
+
+    segments: int
+    size: int | None
+    """Customers in them, noised; None if even together they are below the plan's minimum."""
+    size_interval: tuple[int, int] | None
+    """95 % noise interval of the size."""
+
+
+class Candidate(_Part):
+    """One number of segments."""
+
+    k: int
+    silhouette: float
+    """How much nearer customers are to their own segment than to the next: 0 no nearer, 1 infinitely."""
+    within: float
+    """Part of the customers' variance that is left within the segments."""
+
+
+class Choice(_Part):
+    """How many segments there are, judged by merging those of this run."""
+
+    candidates: tuple[Candidate, ...]
+    """From one to as many as stand above the noise, at most 64."""
+    silhouette: int
+    """The number whose segments stand apart, and no longer do with one more."""
+    elbow: int
+    """The number after which one more stops paying; 1 if there are too few to tell."""
+
+
+class Merge(_Part):
+    """Two groups of segments, each called by its smallest number, become one."""
+
+    first: int
+    second: int
+
+
+class Alike(_Part):
+    """Two neighbouring segments that may be one group."""
+
+    first: int
+    second: int
+    gap: float
+    """Distance of their means in their spread along it; two halves of one group have at most 3.46."""
+
+
+class Mixed(_Part):
+    """A segment that may hold two groups."""
+
+    segment: int
+    gap: float
+    """As in `Alike`, of its two halves."""
+    share: float
+    """Part of its customers in the smaller one."""
+
+
+class Findings(_Part):
+    """What the shown segments above the noise say about themselves; each is called by its place, from 1."""
+
+    choice: Choice | None
+    """None if there is no such segment."""
+    merges: tuple[Merge, ...]
+    """From all of them to one, the most alike first (Ward)."""
+    alike: tuple[Alike, ...]
+    """The most alike first."""
+    mixed: tuple[Mixed, ...]
+    """The clearest first."""
 
 
 class Segmentation(_Part):
@@ -116,6 +212,9 @@ class Segmentation(_Part):
     noise: str
     """"system", or "simulated" if any unit's noise was: then this is not a differentially private release."""
     segments: tuple[Segment, ...]
+    other: Other | None
+    """None if no segment is suppressed."""
+    findings: Findings
 
     @property
     def simulated(self) -> bool:

@@ -1,5 +1,7 @@
 """From the last state to the published segmentation: original units, noise intervals, suppression. Pure."""
 
+import math
+from collections.abc import Sequence
 from fractions import Fraction
 from statistics import NormalDist
 
@@ -8,11 +10,13 @@ from numpy.typing import NDArray
 
 from fedseg.clustering.algorithm import State
 from fedseg.clustering.quality import Profiles, profiles
+from fedseg.clustering.stability import STABLE, stability
 from fedseg.plan import Plan
 from fedseg.privacy.budget import fraction_text
 from fedseg.segments.naming import name_segments
-from fedseg.segments.segmentation import Segment, Segmentation
-from fedseg.server.values import read_trait, read_value, split_columns
+from fedseg.segments.segmentation import Other, Segment, Segmentation
+from fedseg.server.findings import findings
+from fedseg.server.values import Columns, read_trait, read_value, split_columns
 
 INTERVAL = NormalDist().inv_cdf(0.975)
 """Half width of a 95 % interval in standard deviations of the noise."""
@@ -20,20 +24,20 @@ INTERVAL = NormalDist().inv_cdf(0.975)
 
 def publish(plan: Plan, state: State, units: tuple[str, ...], *, noise: str) -> Segmentation:
     """The segmentation that plan and final state determine; largest segment first, suppressed ones last."""
-    found = profiles(state)
+    found, again = profiles(state), stability(state)
     shown = found.counts >= max(plan.min_segment_size, 1)
     order = np.lexsort((np.arange(plan.k), -found.counts, ~shown))
     visible = [int(index) for index in order if shown[index]]
     parts = split_columns(plan.encoders, state.segments[visible].astype(np.float64))
     traits = [read_trait(feature, part) for feature, part in zip(plan.encoders, parts, strict=True)]
     names = name_segments(found.counts[visible], traits)
-    segments = [_segment(plan, found, state.segments[index], index, name) for index, name in zip(visible, names, strict=True)]
-    segments += [
-        Segment(
-            name=f"Suppressed ({number})", suppressed=True, size=None, size_interval=None, values=(), encoded_center=()
-        )
-        for number in range(1, plan.k - len(visible) + 1)
+    segments = [
+        _segment(plan, found, index, name=name, center=state.segments[index], stability=round(float(again[index]), 2))
+        for index, name in zip(visible, names, strict=True)
     ]
+    numbers = {index: number for number, index in enumerate(visible, 1) if found.seen[index]}
+    hidden = [index for index in range(plan.k) if index not in visible]
+    segments += [_suppressed(number) for number in range(1, len(hidden) + 1)]
     return Segmentation(
         version=1,
         name=plan.name,
@@ -47,20 +51,58 @@ def publish(plan: Plan, state: State, units: tuple[str, ...], *, noise: str) -> 
         units=units,
         noise=noise,
         segments=tuple(segments),
+        other=_other(plan, found, hidden),
+        findings=findings(state, numbers, least=plan.min_segment_size),
     )
 
 
-def _segment(plan: Plan, found: Profiles, center: NDArray[np.int32], index: int, name: str) -> Segment:
-    half = INTERVAL * found.count_sd
-    count = float(found.counts[index])
-    reach = INTERVAL * found.mean_sds[index]
-    parts = zip(split_columns(plan.encoders, found.means[index]), split_columns(plan.encoders, reach), strict=True)
-    values = tuple(read_value(feature, *part) for feature, part in zip(plan.encoders, parts, strict=True))
+def _segment(
+    plan: Plan, found: Profiles, index: int, *, name: str, center: NDArray[np.int32], stability: float
+) -> Segment:
+    size, interval = _size(float(found.counts[index]), found.count_sd)
+    measured = (found.means, INTERVAL * found.mean_sds, found.variances, INTERVAL * found.variance_sds)
+    columns = zip(*(split_columns(plan.encoders, one[index]) for one in measured), strict=True)
+    above_noise = bool(found.seen[index])
     return Segment(
         name=name,
         suppressed=False,
-        size=max(0, round(count)),
-        size_interval=(max(0, round(count - half)), max(0, round(count + half))),
-        values=values,
+        size=size,
+        size_interval=interval,
+        above_noise=above_noise,
+        clipped=bool(found.clipped[index]),
+        stability=stability,
+        stable=above_noise and stability >= STABLE,
+        values=tuple(read_value(feature, Columns(*part)) for feature, part in zip(plan.encoders, columns, strict=True)),
         encoded_center=tuple(center.tolist()),
     )
+
+
+def _suppressed(number: int) -> Segment:
+    return Segment(
+        name=f"Suppressed ({number})",
+        suppressed=True,
+        size=None,
+        size_interval=None,
+        above_noise=False,
+        clipped=False,
+        stability=None,
+        stable=False,
+        values=(),
+        encoded_center=(),
+    )
+
+
+def _other(plan: Plan, found: Profiles, hidden: Sequence[int]) -> Other | None:
+    """The suppressed segments as one; even that may be too small to show."""
+    if not hidden:
+        return None
+    count = math.fsum(found.counts[list(hidden)])
+    size, interval = _size(count, math.sqrt(len(hidden)) * found.count_sd)
+    shown = count >= max(plan.min_segment_size, 1)
+    return Other(segments=len(hidden), size=size if shown else None, size_interval=interval if shown else None)
+
+
+def _size(count: float, sd: float) -> tuple[int, tuple[int, int]]:
+    """A noised size and its 95 % interval; nobody counts fewer than none."""
+    half = INTERVAL * sd
+    return max(0, round(count)), (max(0, round(count - half)), max(0, round(count + half)))

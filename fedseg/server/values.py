@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedseg.clustering.categories import BinaryFeature, CategoricalFeature, RegionFeature
 from fedseg.clustering.cycles import CyclicFeature
-from fedseg.clustering.features import Feature, Indicator, NumericFeature
+from fedseg.clustering.features import FEATURE_MAX, Feature, Indicator, NumericFeature
 from fedseg.segments.naming import Parts, Scale, Times, Trait
-from fedseg.segments.segmentation import CyclicValue, GroupValue, NumericValue, Share, Value
+from fedseg.segments.segmentation import CyclicValue, GroupValue, NumericValue, Share, Spread, Value
 from fedseg.segments.telling import moment
 
 
@@ -19,14 +20,23 @@ def split_columns(features: Sequence[Feature], columns: NDArray[np.float64]) -> 
     return np.split(columns, np.cumsum([feature.width for feature in features])[:-1], axis=-1)
 
 
-def read_value(feature: Feature, center: NDArray[np.float64], reach: NDArray[np.float64]) -> Value:
-    """What a center says of one feature.
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """What was measured of a segment in some encoded columns; arrays over columns, in encoded units."""
 
-    Args:
-        feature: The feature.
-        center: Its columns of the center, shape (width,), in encoded units.
-        reach: How far the noise may have moved each of them, shape (width,); infinite where nothing is known.
-    """
+    center: NDArray[np.float64]
+    """Means."""
+    reach: NDArray[np.float64]
+    """How far the noise may have moved each of them; infinite where nothing is known."""
+    variance: NDArray[np.float64]
+    """Within the segment; may be below 0."""
+    variance_reach: NDArray[np.float64]
+    """How far the noise may have moved each of them."""
+
+
+def read_value(feature: Feature, found: Columns) -> Value:
+    """What a segment's columns say of their feature."""
+    center, reach = found.center, found.reach
     shares = tuple(
         _share(indicator, float(position), float(move))
         for indicator, position, move in zip(
@@ -35,7 +45,7 @@ def read_value(feature: Feature, center: NDArray[np.float64], reach: NDArray[np.
     )
     match feature:
         case NumericFeature():
-            return _number(feature, float(center[0]), float(reach[0]), shares)
+            return _number(feature, found, shares)
         case CyclicFeature():
             return _time(feature, center[:2], reach[:2], shares)
         case BinaryFeature():
@@ -77,7 +87,8 @@ def rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _number(feature: NumericFeature, position: float, reach: float, shares: tuple[Share, ...]) -> NumericValue:
+def _number(feature: NumericFeature, found: Columns, shares: tuple[Share, ...]) -> NumericValue:
+    position, reach = float(found.center[0]), float(found.reach[0])
     return NumericValue(
         kind="numeric",
         feature=feature.name,
@@ -86,6 +97,20 @@ def _number(feature: NumericFeature, position: float, reach: float, shares: tupl
         center=rounded(feature.decode(position)),
         low=rounded(feature.decode(position - reach)),
         high=rounded(feature.decode(position + reach)),
+        spread=_spread(feature, position, float(found.variance[0]), float(found.variance_reach[0])),
+    )
+
+
+def _spread(feature: NumericFeature, position: float, variance: float, reach: float) -> Spread:
+    """Standard deviation with its interval; no number between two bounds has one above half their distance."""
+    most = float(feature.scaled(FEATURE_MAX))
+    sd, low, high = (min(math.sqrt(max(one, 0.0)), most) for one in (variance, variance - reach, variance + reach))
+    return Spread(
+        sd=rounded(feature.distance(sd)),
+        low=rounded(feature.distance(low)),
+        high=rounded(feature.distance(high)),
+        typical_low=rounded(feature.decode(position - sd)),
+        typical_high=rounded(feature.decode(position + sd)),
     )
 
 

@@ -18,7 +18,7 @@ from fedseg.errors import VerificationError
 from fedseg.ledger.keys import SigningKey
 from fedseg.plan import Plan, parse_plan
 from fedseg.privacy.release import HEADER
-from fedseg.segments.segmentation import Segmentation, SignedSegmentation, parse_signed
+from fedseg.segments.segmentation import Other, Segmentation, SignedSegmentation, parse_signed
 from tests.forged_ledger import Forgery, Line, resigned
 from tests.small_federation import SmallFederation, plan_terms
 
@@ -312,6 +312,10 @@ FALSE_SEGMENTS: dict[str, Callable[[Segmentation], dict[str, Any]]] = {
     "a segment's values": lambda true: first_segment(true, values=()),
     "a segment's place": lambda true: first_segment(true, encoded_center=(0, 0)),
     "a segment's suppression": lambda true: first_segment(true, suppressed=True),
+    "a segment's stability": lambda true: first_segment(true, stability=-1.0),
+    "a segment's clipping": lambda true: first_segment(true, clipped=not true.segments[0].clipped),
+    "other": lambda true: {"other": Other(segments=9, size=None, size_interval=None)},
+    "findings": lambda true: {"findings": true.findings.model_copy(update={"choice": None})},
 }
 
 

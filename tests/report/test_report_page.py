@@ -13,8 +13,10 @@ import pytest
 from fedseg.errors import StorageError
 from fedseg.report import figures
 from fedseg.report.facts import collect, to_json
-from fedseg.report.model import Composition, NumberValueFact, NumericFact, ReportFacts, SegmentFact
+from fedseg.report.model import Composition, NumberValueFact, NumericFact, ReportFacts
 from fedseg.report.render import FEATURES_MAX, render, write_report
+from fedseg.segments.advice import ON_CLIPPING
+from fedseg.segments.segmentation import Alike, Candidate, Choice, Findings, Merge, Mixed, Other, Spread
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>&amp; $x^2$ \N{RIGHT-TO-LEFT OVERRIDE}'
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -181,10 +183,13 @@ def test_a_long_name_is_shortened_in_the_figure_and_whole_in_its_description(fac
     assert "very " * 40 in svg
 
 
+HIDDEN = Spread(sd=0, low=0, high=1, typical_low=0, typical_high=0)
+
+
 def test_a_single_segment_without_any_spread_has_figures_too(facts: ReportFacts) -> None:
-    values = tuple(NumberValueFact(one.name, one.lower, one.lower, one.lower, 1, 1) for one in numeric(facts))
-    alone = SegmentFact(1, "All", 0, 0, 0, 0.0, values)
+    values = tuple(NumberValueFact(one.name, one.lower, one.lower, one.lower, 1, 1, HIDDEN) for one in numeric(facts))
     assert facts.segments is not None
+    alone = replace(facts.segments.shown[0], name="All", size=0, size_low=0, size_high=0, share=0.0, values=values)
     page = render(replace(facts, segments=replace(facts.segments, shown=(alone,), size=0)))
     assert "highest of" not in page.split('class="cards segments"')[1].split("</article>")[0]
 
@@ -193,7 +198,7 @@ def test_a_value_the_noise_hides_is_said_to_be_hidden(facts: ReportFacts) -> Non
     assert facts.segments is not None
     first = facts.segments.shown[0]
     hidden = tuple(
-        NumberValueFact(one.name, one.lower, one.lower, one.upper, 1, len(facts.segments.shown))
+        NumberValueFact(one.name, one.lower, one.lower, one.upper, 1, len(facts.segments.shown), HIDDEN)
         for one in numeric(facts)
     )
     shown = (replace(first, values=hidden), *facts.segments.shown[1:])
@@ -246,3 +251,50 @@ def test_writing_again_gives_the_same_files(run: Path, copy_of: Callable[[Path],
     write_report(copy, copy)
     for name in ("report.html", "report.json"):
         assert (tmp_path / "one" / name).read_bytes() == (copy / name).read_bytes()
+
+
+def test_how_many_segments_there_are_is_told_with_what_becomes_of_them(facts: ReportFacts) -> None:
+    assert facts.segments is not None
+    ladder = tuple(Candidate(k=k, silhouette=0.6, within=1 / k) for k in range(1, 5))
+    found = Findings(
+        choice=Choice(candidates=ladder, silhouette=3, elbow=3),
+        merges=(Merge(first=2, second=4), Merge(first=1, second=2), Merge(first=1, second=3)),
+        alike=(Alike(first=2, second=4, gap=2.1),),
+        mixed=(Mixed(segment=1, gap=5.5, share=0.3),),
+    )
+    page = render(replace(facts, segments=replace(facts.segments, findings=found)))
+    part = page.split('<h3 id="number">')[1].split("<h3>How to read the cards</h3>")[0]
+    for text in (
+        "There are 3 by both ways to count",
+        "<td>4</td><td>0.60</td><td>25 %</td>",
+        '<td>3</td><td class="words">1, 2+4, 3</td>',
+        "Segments 2 and 4 may be one group",
+        "Segment 1 may hold two groups, of about 70 % and 30 %",
+    ):
+        assert text in part
+
+
+def test_a_card_says_whether_its_segment_would_be_found_again(facts: ReportFacts) -> None:
+    assert facts.segments is not None
+    first = facts.segments.shown[0]
+    for stable, clipped in ((True, False), (False, True)):
+        shown = (replace(first, stable=stable, clipped=clipped, reliability="<reliability>"), *facts.segments.shown[1:])
+        page = render(replace(facts, segments=replace(facts.segments, shown=shown)))
+        card = page.split('aria-label="Segment 1"')[1].split("</article>")[0]
+        assert f'<span class="{"stable" if stable else "shaky"}">&lt;reliability&gt;</span>' in card
+        assert ("ranges may be too narrow" in card) == clipped
+        assert (ON_CLIPPING in page) == any(one.clipped for one in shown)
+
+
+def test_the_mass_of_what_is_suppressed_is_told(facts: ReportFacts) -> None:
+    assert facts.segments is not None
+    for size, interval, text in (
+        (1234, (1000, 1500), "Other: 1,234 customers (1,000 to 1,500) in 2 segments too small to show."),
+        (
+            None,
+            None,
+            f"Other: 2 segments too small to show, together fewer than {facts.plan.min_segment_size} customers.",
+        ),
+    ):
+        other = Other(segments=2, size=size, size_interval=interval)
+        assert text in render(replace(facts, segments=replace(facts.segments, other=other)))

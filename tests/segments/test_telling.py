@@ -2,12 +2,19 @@
 
 import pytest
 
-from fedseg.segments.segmentation import CyclicValue, GroupValue, NumericValue, Share, Value
+from fedseg.segments.segmentation import CyclicValue, GroupValue, NumericValue, Share, Spread, Value
 from fedseg.segments.telling import SHARES_MAX, in_full, in_short
 
 MISSING = Share(category="missing", share=0.12, low=0.1, high=0.14)
 SPEND = NumericValue(
-    kind="numeric", feature="spend", label="pounds", shares=(MISSING,), center=1234.5678, low=1000, high=1500.5
+    kind="numeric",
+    feature="spend",
+    label="pounds",
+    shares=(MISSING,),
+    center=1234.5678,
+    low=1000,
+    high=1500.5,
+    spread=Spread(sd=300, low=200, high=400, typical_low=900, typical_high=1500),
 )
 SENIOR = GroupValue(
     kind="binary",

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from fedseg.clustering.categories import BinaryFeature, CategoricalFeature, RegionFeature
 from fedseg.clustering.cycles import CyclicFeature
-from fedseg.clustering.features import FEATURE_MAX, Feature, NumericFeature
+from fedseg.clustering.features import FEATURE_MAX, Feature, NumericFeature, Transform
 from fedseg.segments.naming import Parts, Scale, Times
-from fedseg.segments.segmentation import CyclicValue, GroupValue, NumericValue
-from fedseg.server.values import read_trait, read_value, split_columns
+from fedseg.segments.segmentation import CyclicValue, GroupValue, NumericValue, Value
+from fedseg.server.values import Columns, read_trait, read_value, split_columns
 
 FEATURES: tuple[Feature, ...] = (
     NumericFeature("spend", 0, 100, 0, missing_flag=True, label="pounds"),
@@ -36,9 +36,14 @@ def center_of(feature: Feature, cells: list[object]) -> NDArray[np.float64]:
     return center
 
 
-def exact(feature: Feature, cells: list[object], reach: float = 0.0) -> NumericValue | GroupValue | CyclicValue:
-    center = center_of(feature, cells)
-    return read_value(feature, center, np.full(len(center), reach))
+def value_of(feature: Feature, center: NDArray[np.float64], reach: float, variance: float = 0.0) -> Value:
+    """What is read of a center whose columns may all have moved this far, variances as far again."""
+    columns = [np.full(feature.width, one) for one in (reach, variance, reach)]
+    return read_value(feature, Columns(center, *columns))
+
+
+def exact(feature: Feature, cells: list[object], reach: float = 0.0) -> Value:
+    return value_of(feature, center_of(feature, cells), reach)
 
 
 def test_a_number_is_the_mean_in_original_units_and_its_flag_the_share_without_one() -> None:
@@ -47,6 +52,21 @@ def test_a_number_is_the_mean_in_original_units_and_its_flag_the_share_without_o
     assert (value.kind, value.feature, value.label) == ("numeric", "spend", "pounds")
     assert (value.low, value.center, value.high) == pytest.approx((20, 20, 20), abs=1e-3)
     assert [(one.category, one.share) for one in value.shares] == [("missing", 0.25)]
+
+
+def test_a_spread_is_in_original_units_or_in_logarithms() -> None:
+    amount = NumericFeature("spend", 0, 100, 0, weight=Fraction(1, 2))
+    rooted = NumericFeature("spend", 0, math.e - 1, 0, transform=Transform.LOG1P)
+    for feature, scale in ((amount, 100), (rooted, 1)):
+        half = feature.scaled(FEATURE_MAX)
+        value = read_value(feature, Columns(*(np.array([one]) for one in (0.0, 0.0, 0.01 * half**2, 0.0075 * half**2))))
+        assert isinstance(value, NumericValue)
+        spread = value.spread
+        assert (spread.low, spread.sd, spread.high) == pytest.approx(
+            (0.025 * scale, 0.05 * scale, math.sqrt(0.0175) / 2 * scale), rel=1e-5
+        )
+        assert spread.typical_low == pytest.approx(feature.decode(-0.1 * half), rel=1e-5)
+        assert spread.typical_high == pytest.approx(feature.decode(0.1 * half), rel=1e-5)
 
 
 def test_groups_are_shares_of_the_customers() -> None:
@@ -85,7 +105,7 @@ def test_an_interval_may_pass_the_end_of_the_period() -> None:
 @pytest.mark.parametrize("reach", [1e9, math.inf])
 def test_of_a_center_that_nothing_is_known_of_nothing_is_claimed(reach: float) -> None:
     for feature in FEATURES:
-        value = read_value(feature, np.zeros(feature.width), np.full(feature.width, reach))
+        value = value_of(feature, np.zeros(feature.width), reach)
         assert all((one.low, one.high) == (0, 1) for one in value.shares)
         if isinstance(value, NumericValue):
             assert (value.low, value.high) == (0, 100)
@@ -99,13 +119,18 @@ def test_of_a_center_that_nothing_is_known_of_nothing_is_claimed(reach: float) -
     place=st.integers(0, len(FEATURES) - 1),
     columns=st.lists(st.floats(-FEATURE_MAX, FEATURE_MAX), min_size=4, max_size=4),
     reach=st.floats(0, 1e7) | st.just(math.inf),
+    variance=st.floats(-(2.0**60), 2.0**60),
 )
-def test_any_center_has_values_within_what_is_possible(place: int, columns: list[float], reach: float) -> None:
+def test_any_center_has_values_within_what_is_possible(
+    place: int, columns: list[float], reach: float, variance: float
+) -> None:
     feature = FEATURES[place]
-    value = read_value(feature, np.array(columns[: feature.width]), np.full(feature.width, reach))
+    value = value_of(feature, np.array(columns[: feature.width]), reach, variance)
     assert all(0 <= one.low <= one.share <= one.high <= 1 for one in value.shares)
     if isinstance(value, NumericValue):
         assert 0 <= value.low <= value.center <= value.high <= 100
+        assert 0 <= value.spread.low <= value.spread.sd <= value.spread.high <= 50
+        assert 0 <= value.spread.typical_low <= value.center <= value.spread.typical_high <= 100
     if isinstance(value, CyclicValue):
         assert value.start <= value.center < value.start + value.period
         assert 0 <= value.concentration_low <= value.concentration <= value.concentration_high <= 1
@@ -123,7 +148,7 @@ def test_the_interval_of_a_time_covers_the_true_one_in_95_of_100_cases(length: f
     for hour in hours.tolist():
         angle = math.tau * hour / 24
         center = sd * (length * np.array([math.cos(angle), math.sin(angle)]) + coins.normal(size=2))
-        value = read_value(feature, np.array([*center, 0.0]), np.full(3, INTERVAL * sd))
+        value = value_of(feature, np.array([*center, 0.0]), INTERVAL * sd)
         assert isinstance(value, CyclicValue)
         inside = value.low <= hour <= value.high
         covered += inside if value.low <= value.high else hour >= value.low or hour <= value.high
