@@ -198,7 +198,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "no deadline": (setting("deadline_seconds", to=0), "deadline_seconds: "),
     "no quorum": (setting("quorum", to=0), "quorum: "),
     "a quorum of more units than there are": (setting("quorum", to=4), "the quorum is 4"),
-    "more units per customer than units": (setting("max_units_per_customer", to=4), "max_units_per_customer is at most"),
+    "more units per customer than units": (
+        setting("max_units_per_customer", to=4),
+        "max_units_per_customer is at most",
+    ),
     "epsilon as a number": (setting("budget", "epsilon", to=2.0), "budget.epsilon: "),
     "epsilon not in lowest terms": (setting("budget", "epsilon", to="4/2"), "budget.epsilon: "),
     "no epsilon": (setting("budget", "epsilon", to="0/1"), "epsilon must lie"),
