@@ -122,6 +122,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg ledger verify": ["server/ledger.db"],
         "fedseg ledger export": [ledger, "--out", "export.txt"],
         "fedseg segments show": ["."],
+        "fedseg segments describe": ["."],
         "fedseg report": ["."],
         "fedseg explain": ["E401"],
         "fedseg version": [],
