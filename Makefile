@@ -25,13 +25,13 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
 # Minutes after which a suite is stopped and counts as failed.
-BUDGET_QUICK ?= 10
+BUDGET_QUICK ?= 15
 BUDGET_PROCESSES ?= 8
 BUDGET_DEPLOYMENT ?= 10
 BUDGET_CHAOS ?= 8
 BUDGET_STATISTICAL ?= 8
 BUDGET_EXTRAS ?= 6
-BUDGET_DOCS ?= 3
+BUDGET_DOCS ?= 5
 
 # A suite is what carries its marker; the quick one is what carries none.
 QUICK := not (processes or deployment or browser or chaos or slow or extras or docs or soak)

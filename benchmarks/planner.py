@@ -32,7 +32,7 @@ from fedseg.cli.progress import progress_on_stderr
 from fedseg.clustering.algorithm import Aggregate, Settings, State, init, next_request, step
 from fedseg.clustering.features import FEATURE_MAX
 from fedseg.clustering.lattice import StepTerms
-from fedseg.clustering.planner import SIGNAL_MIN, TWO_SIDED_95, ExcessCurve, Sharing, forecast
+from fedseg.clustering.planner import COARSE_COLUMNS, SIGNAL_MIN, TWO_SIDED_95, ExcessCurve, Sharing, forecast
 from fedseg.clustering.quality import profiles
 from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.schedule import Profile, step_terms
@@ -230,7 +230,7 @@ def fit(measured: Mapping[Cell, Sequence[Run]]) -> ExcessCurve:
     cells = list(measured)
     signals = np.array([forecast(cell.settings(0), min_segment_size=1, amounts_share=0).signal for cell in cells])
     found = np.array([max(float(np.median([run.excess for run in measured[cell]])), 1e-5) for cell in cells])
-    columns = np.array([float(cell.shape.d) for cell in cells])
+    columns = np.array([float(min(cell.shape.d, COARSE_COLUMNS)) for cell in cells])
     shares = np.array([cell.amounts_share for cell in cells])
 
     def predicted(parameters: NDArray[np.float64]) -> NDArray[np.float64]:

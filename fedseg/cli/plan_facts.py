@@ -70,9 +70,9 @@ def _steps(plan: Plan) -> Iterator[dict[str, Any]]:
 _ROUNDS = {
     Kind.MOMENTS: "of all customers together: how many, where their middle is, how widely they spread",
     Kind.COVARIANCE: "of all customers together: where their middle is, which columns rise and fall together",
-    Kind.SKETCH: "of the customers around each of many points: how many, where their middle is, how widely they spread",
-    Kind.REFINE: "of the customers around each segment's center: the same",
-    Kind.PROFILE: "of the customers around each segment's center: the same, the spread of each column by itself",
+    Kind.SKETCH: "of those around each of many points: how many, where their middle is, how widely they spread",
+    Kind.REFINE: "of those around the center of each segment: how many, where their middle is, how widely they spread",
+    Kind.PROFILE: "of those around the center of each segment: how many, where their middle is, each column's spread",
 }
 """What each kind of round sends."""
 
@@ -116,8 +116,10 @@ def _what_leaves(plan: Plan) -> str:
 def _price(plan: Plan) -> str:
     spent = sum(plan.step_rhos, Fraction(0))
     at_unit, delta = shown_epsilon(epsilon_of(spent, plan.budget.delta)), float(plan.budget.delta)
+    most, units = plan.max_units_per_customer, len(plan.units)
+    where = f"all {units} units together" if most == units else f"{most} of {units} units, the most that each attests,"
     return (
-        f"A customer in one unit loses at most epsilon {at_unit}; in all {plan.max_units_per_customer} units together "
+        f"A customer in one unit loses at most epsilon {at_unit}; in {where} "
         f"at most {shown_fraction(plan.budget.epsilon)}, at delta {delta:g}.\n"
         f"Trust: {plan.trust.value}. "
         f"Quorum: {plan.quorum} of {len(plan.units)} units within {plan.deadline_seconds} s a round."

@@ -19,8 +19,8 @@ from fedseg.clustering.planner import (
 from fedseg.plan import Plan, TrustModel
 from fedseg.privacy.budget import PrivacyBudget, shown_epsilon, shown_fraction
 
-EXCESS_SHOWN = (0.001, 1.0)
-"""Beyond these the excess is only called small, or large: by how much says nothing any more."""
+EXCESS_SHOWN = (0.01, 1.0)
+"""Beyond these the excess is only called small, or large: tables differ more from each other than that."""
 
 
 def forecast_of(plan: Plan) -> Forecast:
@@ -79,7 +79,7 @@ def _excess(excess: float) -> str:
     least, most = EXCESS_SHOWN
     if excess > most:
         return "of customers from their centers: more than twice what the best segments without privacy have"
-    shown = f"about {100 * excess:.2g} %" if excess > least else f"less than {100 * least:g} %"
+    shown = f"about {100 * excess:.2g} %" if excess > least else f"about {100 * least:g} % or less"
     return f"of customers from their centers, squared: {shown} above the best without privacy"
 
 

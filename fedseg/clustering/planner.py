@@ -29,6 +29,9 @@ whose segments are all as large. Measured at d from 2 to 20, k from 5 to 24, eps
 VISIBLE_SHARE = 0.05
 """A smaller part of an average segment gets no center from k-means even without noise: splitting another saves more."""
 
+COARSE_COLUMNS = 10
+"""More columns than this make segments no easier to find; real tables of 30 and 40 columns are like those of 10."""
+
 AMOUNT_MIN = 1000.0
 """A number from 0 to this or more, on a linear scale, is taken for an amount: few customers have most of it."""
 
@@ -46,7 +49,7 @@ ONE_SIDED_95 = 1.644854
 class ExcessCurve:
     """The k-means cost over the best without privacy, less 1, as it falls with the signal s over d columns:
 
-        (lost / s)^lost_power + amounts^h (coarse / s)^coarse_power / d
+        (lost / s)^lost_power + amounts^h (coarse / s)^coarse_power / min(d, COARSE_COLUMNS)
 
     The first part, steep, are segments that were never found; the second those found coarsely, which shows most in few
     dimensions. h is the part of the columns that are amounts on a linear scale: their long tails are clipped.
@@ -61,15 +64,15 @@ class ExcessCurve:
     def at(self, signal: float, dimensions: int, amounts_share: float) -> float:
         """The excess at a positive signal; falls with it, grows with `amounts_share`."""
         never_found: float = (self.lost / signal) ** self.lost_power
-        coarsely: float = (self.coarse / signal) ** self.coarse_power / dimensions
+        coarsely: float = (self.coarse / signal) ** self.coarse_power / min(dimensions, COARSE_COLUMNS)
         longer_tails: float = self.amounts**amounts_share
         return never_found + longer_tails * coarsely
 
 
 # Written by `python -m benchmarks.planner --fit`; without `--fit` it says how well they hold on other data.
 CURVES = {
-    Profile.STANDARD: ExcessCurve(lost=4.51, lost_power=2.54, coarse=0.671, coarse_power=0.664, amounts=7.56),
-    Profile.SHORT: ExcessCurve(lost=6.76, lost_power=1.82, coarse=0.000793, coarse_power=0.3, amounts=20.3),
+    Profile.STANDARD: ExcessCurve(lost=4.74, lost_power=2.78, coarse=0.623, coarse_power=0.645, amounts=6.91),
+    Profile.SHORT: ExcessCurve(lost=6.79, lost_power=1.83, coarse=0.000544, coarse_power=0.3, amounts=20.7),
 }
 
 

@@ -60,11 +60,23 @@ def on_spread(spread: Spread) -> str:
     return f"mostly {_short(spread.typical_low)} to {_short(spread.typical_high)}" if spread.low > 0 else ""
 
 
-def on_alike(one: Alike) -> str:
-    """Which two segments may be one."""
+def on_alike(alike: Sequence[Alike]) -> list[str]:
+    """Which segments may be one group, neighbour by neighbour."""
+    groups: list[set[int]] = []
+    for one in alike:
+        touched = [group for group in groups if group & {one.first, one.second}]
+        groups = [group for group in groups if group not in touched]
+        groups.append(set().union({one.first, one.second}, *touched))
+    return [_on_group(sorted(group), alike) for group in sorted(groups, key=min)]
+
+
+def _on_group(group: Sequence[int], alike: Sequence[Alike]) -> str:
+    gaps = [one.gap for one in alike if one.first in group]
+    named = f"{', '.join(str(one) for one in group[:-1])} and {group[-1]}"
+    apart = " to ".join(dict.fromkeys(f"{gap:.1f}" for gap in (min(gaps), max(gaps))))
     return (
-        f"Segments {one.first} and {one.second} may be one group: there is no valley between them "
-        f"({one.gap:.1f} spreads apart; the two halves of a single group have up to 3.5)."
+        f"Segments {named} may be one group: there is no valley between neighbours ({apart} spreads apart; "
+        "the two halves of a single group have up to 3.5)."
     )
 
 
@@ -92,7 +104,7 @@ def on_other(other: Other, least: int | None = None) -> str:
 
 def suggestions(findings: Findings) -> list[str]:
     """Which segments to merge or to part."""
-    return [*(on_alike(one) for one in findings.alike), *(on_mixed(one) for one in findings.mixed)]
+    return [*on_alike(findings.alike), *(on_mixed(one) for one in findings.mixed)]
 
 
 def fewer(merges: Sequence[Merge]) -> list[tuple[int, str]]:

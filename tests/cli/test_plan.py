@@ -139,6 +139,15 @@ def test_no_plan_is_too_strange_to_be_shown(cli: Cli, customers: int, epsilon: s
     assert cli.here("plan", "show", plan).code == 0
 
 
+def test_fewer_units_per_customer_are_shown_as_the_units_word(cli: Cli) -> None:
+    assert "in all 3 units together at most 1," in cli.here("plan", "show", write_plan(cli, customers=1_500)).out
+
+    plan = write_plan(cli, customers=1_500, max_units_per_customer=1)
+
+    assert "in 1 of 3 units, the most that each attests, at most 1," in cli.here("plan", "show", plan).out
+    assert forecast_in(cli, plan)["carried"] is True
+
+
 # init
 
 

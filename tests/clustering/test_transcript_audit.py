@@ -298,7 +298,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 def test_an_attacker_of_many_runs_proves_no_more_than_the_claim(case: dict[str, Any]) -> None:
     long_audit(8, 70, **case)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from fedseg.segments.advice import fewer, on_number, on_other, on_spread, on_stability, suggestions
+from fedseg.segments.advice import fewer, on_alike, on_number, on_other, on_spread, on_stability, suggestions
 from fedseg.segments.segmentation import (
     Alike,
     Candidate,
@@ -88,6 +88,18 @@ def test_suggestions_name_the_segments() -> None:
     assert merge.startswith("Segments 2 and 5 may be one group")
     assert "2.1 spreads apart" in merge
     assert part.startswith("Segment 3 may hold two groups, of about 75 % and 25 % of it")
+
+
+def test_neighbours_that_are_alike_are_told_as_one_group() -> None:
+    pairs = [(7, 9, 2.5), (1, 2, 2.51), (4, 5, 2.8), (8, 9, 3.3)]
+    found = on_alike([Alike(first=first, second=second, gap=gap) for first, second, gap in pairs])
+    assert [text.partition(":")[0] for text in found] == [
+        "Segments 1 and 2 may be one group",
+        "Segments 4 and 5 may be one group",
+        "Segments 7, 8 and 9 may be one group",
+    ]
+    assert "(2.5 spreads apart" in found[0]
+    assert "(2.5 to 3.3 spreads apart" in found[2]
 
 
 def test_the_others_are_counted_or_said_to_be_too_few() -> None:
