@@ -40,11 +40,15 @@ from fedseg.privacy.noise import SimulatedNoise
 
 DELTA = Fraction(1, 10**6)
 FIRST_SEED, DRAWS = 300, 5
-CUSTOMERS = 20_000
+CUSTOMERS, SEGMENTS = 20_000, 8
 TWO_SIDED_95 = NormalDist().inv_cdf(0.975)
 
 K_MAX = 14
 TRUE_NUMBERS = (4, 6, 8)
+
+LOGARITHMS = frozenset({"rfmlog"})
+"""Families whose columns a plan would describe as amounts after a logarithm."""
+
 OTHER_RUNS = 6
 
 
@@ -116,6 +120,10 @@ class Cell:
         settings = Settings(k, points.shape[1], len(points), 1, Profile.STANDARD, shares)
         return fedseg_state([points], settings, SimulatedNoise(noise))
 
+    def errors(self, points: NDArray[np.int32], noise: int) -> list["Errors"]:
+        """Of all segments of a run."""
+        return errors(self.run(points, SEGMENTS, noise), points, long_tails=self.family not in LOGARITHMS)
+
     @property
     def seeds(self) -> list[tuple[int, int]]:
         """Seeds of data and noise of each repetition."""
@@ -170,9 +178,9 @@ def _measure(pool: ProcessPoolExecutor, cells: Sequence[Cell], name: str, one: C
 
 def intervals(cell: Cell) -> Intervals:
     """Coverage over repetitions, segments and features."""
-    shape = Shape(cell.family, CUSTOMERS, 10, 8)
+    shape = Shape(cell.family, CUSTOMERS, 10, SEGMENTS)
     draws = {seed: shape.draw(seed) for seed, _ in cell.seeds}
-    found = [one for seed, noise in cell.seeds for one in errors(cell.run(draws[seed], shape.k, noise), draws[seed])]
+    found = [one for seed, noise in cell.seeds for one in cell.errors(draws[seed], noise)]
     seen = [one for one in found if one.seen]
     clear, clipped = [one for one in seen if not one.clipped], [one for one in seen if one.clipped]
     return Intervals(
@@ -190,10 +198,10 @@ def intervals(cell: Cell) -> Intervals:
     )
 
 
-def errors(state: State, points: NDArray[np.int32]) -> list[Errors]:
+def errors(state: State, points: NDArray[np.int32], *, long_tails: bool) -> list[Errors]:
     """Of every segment that holds two customers or more."""
     assert state.outcome is not None
-    shown, labels = profiles(state), nearest_center(points, state.outcome.request.centers)
+    shown, labels = profiles(state, long_tails=long_tails), nearest_center(points, state.outcome.request.centers)
     made: list[Errors] = []
     for segment in range(state.settings.k):
         rows = points[labels == segment].astype(np.float64)
@@ -245,7 +253,7 @@ def choice(state: State) -> Choice:
 
 def stabilities(cell: Cell) -> Stabilities:
     """Predicted from one run, and found in others on the same customers with the same public coins."""
-    shape = Shape(cell.family, CUSTOMERS, 10, 8)
+    shape = Shape(cell.family, CUSTOMERS, 10, SEGMENTS)
     predicted: list[float] = []
     found: list[float] = []
     for seed, noise in cell.seeds[: max(1, cell.repetitions // 2)]:

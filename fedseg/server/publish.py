@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedseg.clustering.algorithm import State
+from fedseg.clustering.features import NumericFeature, Transform
 from fedseg.clustering.quality import Profiles, profiles
 from fedseg.clustering.stability import STABLE, stability
 from fedseg.plan import Plan
@@ -24,7 +25,7 @@ INTERVAL = NormalDist().inv_cdf(0.975)
 
 def publish(plan: Plan, state: State, units: tuple[str, ...], *, noise: str) -> Segmentation:
     """The segmentation that plan and final state determine; largest segment first, suppressed ones last."""
-    found, again = profiles(state), stability(state)
+    found, again = profiles(state, long_tails=_may_have_long_tails(plan)), stability(state)
     shown = found.counts >= max(plan.min_segment_size, 1)
     order = np.lexsort((np.arange(plan.k), -found.counts, ~shown))
     visible = [int(index) for index in order if shown[index]]
@@ -75,6 +76,11 @@ def _segment(
         values=tuple(read_value(feature, Columns(*part)) for feature, part in zip(plan.encoders, columns, strict=True)),
         encoded_center=tuple(center.tolist()),
     )
+
+
+def _may_have_long_tails(plan: Plan) -> bool:
+    """Whether any feature is a number on its own scale; after a logarithm, and among categories, nobody is far out."""
+    return any(isinstance(one, NumericFeature) and one.transform is Transform.IDENTITY for one in plan.encoders)
 
 
 def _suppressed(number: int) -> Segment:
