@@ -255,7 +255,7 @@ def test_writing_again_gives_the_same_files(run: Path, copy_of: Callable[[Path],
 
 def test_how_many_segments_there_are_is_told_with_what_becomes_of_them(facts: ReportFacts) -> None:
     assert facts.segments is not None
-    ladder = tuple(Candidate(k=k, silhouette=0.6, within=1 / k) for k in range(1, 5))
+    ladder = tuple(Candidate(k=k, silhouette=0.8, within=1 / k) for k in range(1, 5))
     found = Findings(
         choice=Choice(candidates=ladder, silhouette=3, elbow=3),
         merges=(Merge(first=2, second=4), Merge(first=1, second=2), Merge(first=1, second=3)),
@@ -265,8 +265,8 @@ def test_how_many_segments_there_are_is_told_with_what_becomes_of_them(facts: Re
     page = render(replace(facts, segments=replace(facts.segments, findings=found)))
     part = page.split('<h3 id="number">')[1].split("<h3>How to read the cards</h3>")[0]
     for text in (
-        "There are 3 by both ways to count",
-        "<td>4</td><td>0.60</td><td>25 %</td>",
+        "Both ways to count say 3",
+        "<td>4</td><td>0.80</td><td>25 %</td>",
         '<td>3</td><td class="words">1, 2+4, 3</td>',
         "Segments 2 and 4 may be one group",
         "Segment 1 may hold two groups, of about 70 % and 30 %",
