@@ -27,6 +27,11 @@ ALLOWED = {
     ("ledger/keys.py", "secrets"): "keys",
     ("deploy/directory.py", "secrets"): "names of files that are not finished yet",
     ("clustering/algorithm.py", "numpy.random"): "public coins that all units share, from the plan's seed",
+    ("clustering/kmeans.py", "numpy.random"): "the same coins: starts of k-means on the server's model",
+    ("clustering/model.py", "numpy.random"): "the same coins: particles of the server's model",
+    ("clustering/separation.py", "numpy.random"): "the same coins: halves of a segment of the server's model",
+    ("clustering/stability.py", "numpy.random"): "the same coins: releases as they might have been, which nobody sends",
+    ("estimator/account.py", "secrets"): "a fit's own name in its ledger",
     ("simulation/", "numpy.random"): "synthetic customers and registers, which are no noise",
     ("simulation/", "random"): "faults injected into a transport, which are no noise",
 }
