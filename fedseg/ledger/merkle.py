@@ -1,7 +1,7 @@
 """Merkle tree hashing and proofs as in RFC 6962, section 2.1. Pure functions on bytes: no files, no clock."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 HASH_BYTES = 32
@@ -21,30 +21,17 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 def root(leaf_hashes: Sequence[bytes]) -> bytes:
     """The Merkle tree hash MTH of the leaves whose hashes are given, in order."""
-    size = len(leaf_hashes)
-    if size == 0:
-        return EMPTY_ROOT
-    if size == 1:
-        return leaf_hashes[0]
-    middle = _split(size)
-    return node_hash(root(leaf_hashes[:middle]), root(leaf_hashes[middle:]))
+    return Tree(leaf_hashes).root()
 
 
 def inclusion_proof(index: int, leaf_hashes: Sequence[bytes]) -> list[bytes]:
-    """PATH(index, leaves): the hashes that lead from leaf `index` up to the root, lowest first.
+    """As `Tree.inclusion_proof`, for the tree of these leaves."""
+    return Tree(leaf_hashes).inclusion_proof(index)
 
-    Raises:
-        ValueError: If there is no leaf `index`.
-    """
-    size = len(leaf_hashes)
-    if not 0 <= index < size:
-        raise ValueError(f"a tree of {size} leaves has no leaf {index}")
-    if size == 1:
-        return []
-    middle = _split(size)
-    if index < middle:
-        return [*inclusion_proof(index, leaf_hashes[:middle]), root(leaf_hashes[middle:])]
-    return [*inclusion_proof(index - middle, leaf_hashes[middle:]), root(leaf_hashes[:middle])]
+
+def consistency_proof(old_size: int, leaf_hashes: Sequence[bytes]) -> list[bytes]:
+    """As `Tree.consistency_proof`, for the tree of these leaves."""
+    return Tree(leaf_hashes).consistency_proof(old_size)
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], tree_root: bytes) -> bool:
@@ -65,18 +52,6 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
             found = node_hash(found, sibling)
         position, last = position >> 1, last >> 1
     return last == 0 and found == tree_root
-
-
-def consistency_proof(old_size: int, leaf_hashes: Sequence[bytes]) -> list[bytes]:
-    """PROOF(old_size, leaves): the hashes that show the first `old_size` leaves to be a prefix of all of them.
-
-    Raises:
-        ValueError: If `old_size` is not between 1 and the number of leaves. (Everything extends the empty tree:
-            RFC 6962 defines no proof of that.)
-    """
-    if not 1 <= old_size <= len(leaf_hashes):
-        raise ValueError(f"no consistency proof from {old_size} to {len(leaf_hashes)} leaves")
-    return _subproof(old_size, leaf_hashes, whole=True)
 
 
 def verify_consistency(old_size: int, old_root: bytes, size: int, tree_root: bytes, proof: Sequence[bytes]) -> bool:
@@ -124,12 +99,126 @@ class Frontier:
 
     def root(self) -> bytes:
         """The same as `merkle.root` of all leaves appended."""
-        if not self.peaks:
-            return EMPTY_ROOT
-        *rest, node = self.peaks
-        for peak in reversed(rest):
-            node = node_hash(peak, node)
-        return node
+        return _folded(self.peaks) if self.peaks else EMPTY_ROOT
+
+
+class Tree:
+    """A growing tree that remembers the hash of every complete subtree, 64 bytes a leaf: a proof costs O(log size).
+
+    Every hash it keeps is of a fixed range of leaves, so the same tree answers for each size it ever had.
+
+    >>> tree = Tree([leaf_hash(b"a"), leaf_hash(b"b"), leaf_hash(b"c")])
+    >>> verify_inclusion(leaf_hash(b"b"), 1, 3, tree.inclusion_proof(1), tree.root())
+    True
+    """
+
+    __slots__ = ("_levels",)
+
+    def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
+        self._levels = [bytearray()]
+        """Level k holds the hashes of the complete subtrees of 2**k leaves, from left to right, without separator."""
+        for leaf in leaf_hashes:
+            self.append(leaf)
+
+    @property
+    def size(self) -> int:
+        """Number of leaves."""
+        return len(self._levels[0]) // HASH_BYTES
+
+    def append(self, leaf: bytes) -> None:
+        """Add a leaf of hash `leaf` on the right."""
+        if len(leaf) != HASH_BYTES:
+            raise ValueError(f"a leaf's hash has {HASH_BYTES} bytes, got {len(leaf)}")
+        node, place, levels = leaf, self.size, self._levels
+        levels[0] += node
+        # A right child completes its parent: one for each trailing 1 in the binary form of the place.
+        for level in range((place ^ (place + 1)).bit_length() - 1):
+            node = node_hash(self.subtree(level, (place >> level) - 1), node)
+            if level + 1 == len(levels):
+                levels.append(bytearray())
+            levels[level + 1] += node
+
+    def subtree(self, level: int, index: int) -> bytes:
+        """The hash over the leaves from `index` * 2**`level` on, 2**`level` of them, all of which must be there."""
+        start = index * HASH_BYTES
+        return bytes(self._levels[level][start : start + HASH_BYTES])
+
+    def prefix(self, size: int) -> "Tree":
+        """A tree of its own with the first `size` leaves."""
+        copy = Tree()
+        copy._levels = [level[: (size >> height) * HASH_BYTES] for height, level in enumerate(self._levels)]
+        return copy
+
+    def frontier(self, size: int | None = None) -> Frontier:
+        """The first `size` leaves, all by default, as the roots of their complete subtrees."""
+        count = self._at_most(size)
+        heights = [height for height in range(count.bit_length() - 1, -1, -1) if count >> height & 1]
+        return Frontier(count, tuple(self.subtree(height, (count >> height) - 1) for height in heights))
+
+    def root(self, size: int | None = None) -> bytes:
+        """The Merkle tree hash MTH of the first `size` leaves; of all by default."""
+        return self.frontier(size).root()
+
+    def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
+        """PATH(index, leaves): the hashes that lead from leaf `index` up to the root of the first `size`, lowest first.
+
+        Raises:
+            ValueError: If there is no leaf `index` among them.
+
+        Reference: RFC 6962, section 2.1.1, whose recursion this runs down from the root.
+        """
+        low, high = 0, self._at_most(size)
+        if not 0 <= index < high:
+            raise ValueError(f"a tree of {high} leaves has no leaf {index}")
+        proof: list[bytes] = []
+        while high - low > 1:
+            middle = low + _split(high - low)
+            if index < middle:
+                proof.append(self._range(middle, high))
+                high = middle
+            else:
+                proof.append(self._range(low, middle))
+                low = middle
+        return proof[::-1]
+
+    def consistency_proof(self, old_size: int, size: int | None = None) -> list[bytes]:
+        """PROOF(old_size, leaves): the hashes that show the first `old_size` leaves to be a prefix of the first `size`.
+
+        Raises:
+            ValueError: If `old_size` is not between 1 and `size`. (Everything extends the empty tree: RFC 6962
+                defines no proof of that.)
+
+        Reference: RFC 6962, section 2.1.2, whose recursion this runs down from the root.
+        """
+        low, high = 0, self._at_most(size)
+        if not 1 <= old_size <= high:
+            raise ValueError(f"no consistency proof from {old_size} to {high} leaves")
+        proof: list[bytes] = []
+        while old_size != high:
+            middle = low + _split(high - low)
+            if old_size <= middle:
+                proof.append(self._range(middle, high))
+                high = middle
+            else:
+                proof.append(self._range(low, middle))
+                low = middle
+        # The verifier knows the old root itself, and needs no hash of it.
+        return [self._range(low, high), *proof[::-1]] if low else proof[::-1]
+
+    def _at_most(self, size: int | None) -> int:
+        if size is not None and not 0 <= size <= self.size:
+            raise ValueError(f"a tree of {self.size} leaves never had {size}")
+        return self.size if size is None else size
+
+    def _range(self, low: int, high: int) -> bytes:
+        """MTH of the leaves from `low` to before `high`, a range at which the recursion of RFC 6962 arrives."""
+        peaks: list[bytes] = []
+        while low < high:
+            # The largest complete subtree: of no more leaves than are left. Its start is aligned, as the range is.
+            height = (high - low).bit_length() - 1
+            peaks.append(self.subtree(height, low >> height))
+            low += 1 << height
+        return _folded(peaks)
 
 
 def _split(size: int) -> int:
@@ -137,15 +226,12 @@ def _split(size: int) -> int:
     return 1 << ((size - 1).bit_length() - 1)
 
 
-def _subproof(old_size: int, leaf_hashes: Sequence[bytes], *, whole: bool) -> list[bytes]:
-    """SUBPROOF(old_size, leaves, whole) of RFC 6962, 2.1.2."""
-    size = len(leaf_hashes)
-    if old_size == size:
-        return [] if whole else [root(leaf_hashes)]
-    middle = _split(size)
-    if old_size <= middle:
-        return [*_subproof(old_size, leaf_hashes[:middle], whole=whole), root(leaf_hashes[middle:])]
-    return [*_subproof(old_size - middle, leaf_hashes[middle:], whole=False), root(leaf_hashes[:middle])]
+def _folded(peaks: Sequence[bytes]) -> bytes:
+    """The root over complete subtrees that stand side by side, largest first."""
+    *rest, node = peaks
+    for peak in reversed(rest):
+        node = node_hash(peak, node)
+    return node
 
 
 def _skip_missing_siblings(position: int, last: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from fedseg.errors import VerificationError
 from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint
 from fedseg.ledger.entries import Entry, Genesis, History
 from fedseg.ledger.keys import PublicKey
+from fedseg.ledger.merkle import EMPTY_ROOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +61,32 @@ def check_log(raw: RawLedger, public_key: PublicKey | None) -> Checkpoint:
     """
     if public_key is not None and public_key != raw.public_key:
         raise _failed(f"it belongs to the key {raw.public_key.fingerprint()}, wanted {public_key.fingerprint()}")
-    leaves = _leaves(raw.entries)
-    history = History().extended(leaves)
+    history = History().with_entries(raw.entries)
     if Genesis.of(history) != Genesis(raw.origin, raw.public_key):
         raise _failed("its origin or key is not that of its genesis")
-    newest = _check_notes(raw, leaves)
+    newest = _check_notes(raw, history)
     _check_payloads(raw.payloads, history)
     return newest
 
 
-def _leaves(entries: Iterable[Entry]) -> list[bytes]:
-    try:
-        return [entry.to_bytes() for entry in entries]
-    except ValueError as error:
-        raise _failed("an entry has no canonical form") from error
-
-
-def _check_notes(raw: RawLedger, leaves: list[bytes]) -> Checkpoint:
-    history, newest = History(), None
+def _check_notes(raw: RawLedger, history: History) -> Checkpoint:
+    newest = Checkpoint(raw.origin, 0, EMPTY_ROOT)
     for size, note in raw.notes:
-        if not history.size < size <= len(leaves):
+        if not newest.size < size <= history.size:
             raise _failed("its checkpoints do not grow, or cover more entries than there are")
-        history = history.extended(leaves[history.size : size])
-        newest = Checkpoint(raw.origin, size, history.frontier.root())
+        newest = Checkpoint(raw.origin, size, history.root(size))
         if open_checkpoint(note, raw.public_key, raw.origin) != newest:
             raise _failed(f"the checkpoint of size {size} is not over the first {size} entries")
-    if newest is None or newest.size != len(leaves):
+    if newest.size != history.size:
         raise _failed("no checkpoint covers its last entry")
     return newest
 
 
 def _check_payloads(payloads: Mapping[str, bytes], history: History) -> None:
-    if payloads.keys() - history.payloads.keys():
+    vouched = history.payloads
+    if payloads.keys() - vouched.keys():
         raise _failed("it holds a payload that no entry refers to")
-    for id_ in history.payloads:
+    for id_ in vouched:
         history.check_payload(id_, payloads.get(id_))
 
 

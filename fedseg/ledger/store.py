@@ -167,7 +167,7 @@ class Ledger:
         known = self._history
         history = known.extended(_leaves(connection, known))
         newest = _newest_checkpoint(connection, self._genesis, self._key)
-        if newest != Checkpoint(self._genesis.origin, history.size, history.frontier.root()):
+        if newest != Checkpoint(self._genesis.origin, history.size, history.root()):
             raise _changed("its newest checkpoint does not cover exactly its entries")
         self._history = history
         return history
@@ -214,7 +214,7 @@ def _write(
     connection: sqlite3.Connection, before: History, after: History, payloads: Mapping[str, bytes], note: str
 ) -> None:
     """Add what `after` has over `before`, with `payloads` and the checkpoint `note`, and commit it."""
-    leaves = [(entry.seq, entry.to_bytes()) for entry in after.entries[before.size :]]
+    leaves = [(entry.seq, entry.to_bytes()) for entry in after.since(before.size)]
     connection.executemany("INSERT INTO leaf (seq, entry) VALUES (?, ?)", leaves)
     connection.executemany("INSERT INTO payload (id, data) VALUES (?, ?)", payloads.items())
     connection.execute("INSERT INTO checkpoint (size, note) VALUES (?, ?)", (after.size, note))
