@@ -1,11 +1,14 @@
 """The shape of every entry an auditor accepts: exact fields, exact formats. What has another shape does not verify."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import date
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from fedseg.errors import VerificationError
+from fedseg.audit.faults import Fault, accused
+from fedseg.errors import FedsegError, VerificationError
 from fedseg.ledger.entries import Entry
 from fedseg.privacy.budget import parse_fraction
 
@@ -157,10 +160,24 @@ def read_body(entry: Entry, kind: type[Body]) -> Body:
     try:
         return kind.model_validate(dict(entry.body))
     except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise failed(f"entry {entry.seq} ({entry.kind}) has another shape than its kind: {place}") from error
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        unknown = [one for one in problems if one["type"] == "extra_forbidden"]
+        fault = Fault.FORBIDDEN if unknown else Fault.FIELDS
+        place = ".".join(str(part) for part in (unknown or problems)[0]["loc"])
+        raise failed(fault, f"entry {entry.seq} ({entry.kind}) has another shape than its kind: {place}") from error
 
 
-def failed(what: str) -> VerificationError:
-    """The one error of this package: what does not check out."""
-    return VerificationError("verification failed", why=what, fix="keep the file as evidence, and ask its owner")
+@contextmanager
+def checking(entry: Entry, fault: Fault) -> Generator[None]:
+    """Whatever goes wrong inside is that entry's failure: this fault, unless a more precise one has been named."""
+    try:
+        yield
+    except (FedsegError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, FedsegError) and "fault" in error.data:
+            raise
+        raise failed(fault, f"entry {entry.seq} ({entry.kind}) does not check out: {error}") from error
+
+
+def failed(fault: Fault, what: str) -> VerificationError:
+    """The one error of this package: what does not check out, and as which fault."""
+    return accused(VerificationError("verification failed", why=what, fix=fault.act), fault)

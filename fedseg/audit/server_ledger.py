@@ -1,7 +1,7 @@
 """Recomputing a server's ledger: every round and publication follows from the contributions before it."""
 
-from fedseg.audit.entries import ContributionBody, PlanBody, PublicationBody, RoundBody, failed, read_body
-from fedseg.errors import FedsegError, VerificationError
+from fedseg.audit.entries import ContributionBody, PlanBody, PublicationBody, RoundBody, checking, failed, read_body
+from fedseg.audit.faults import Fault
 from fedseg.ledger.entries import Entry
 from fedseg.ledger.reading import RawLedger
 from fedseg.plan import Plan, parse_plan
@@ -34,13 +34,9 @@ class ServerReplay:
         }
         for entry in self.raw.entries[1:]:
             if entry.kind not in checks:
-                raise failed(f"entry {entry.seq} is of a kind no server writes")
-            try:
+                raise failed(Fault.KIND, f"entry {entry.seq} is of a kind no server writes")
+            with checking(entry, Fault.FIELDS):
                 checks[entry.kind](entry)
-            except VerificationError:
-                raise
-            except (FedsegError, KeyError, ValueError, TypeError) as error:
-                raise failed(f"entry {entry.seq} ({entry.kind}) does not check out: {error}") from error
 
     @property
     def simulated(self) -> bool:
@@ -49,34 +45,42 @@ class ServerReplay:
 
     def _check_plan(self, entry: Entry) -> None:
         body = read_body(entry, PlanBody)
-        plan: Plan = parse_plan(self.raw.payloads[body.payload.id])
+        with checking(entry, Fault.SERVER_PLAN):
+            plan: Plan = parse_plan(self.raw.payloads[body.payload.id])
         if plan.digest != body.plan_sha256 or body.payload.id != f"plan:{plan.digest}" or plan.digest in self.runs:
-            raise failed(f"plan {entry.seq} is not the plan it says, or is there twice")
+            raise failed(Fault.SERVER_PLAN, f"plan {entry.seq} is not the plan it says, or is there twice")
         self.runs[plan.digest] = start_run(plan)
 
     def _check_contribution(self, entry: Entry) -> None:
         body = read_body(entry, ContributionBody)
-        run = self.runs[body.plan_sha256]
-        found = parse_contribution(self.raw.payloads[body.payload.id], run.plan)
+        with checking(entry, Fault.CONTRIBUTION):
+            run = self.runs[body.plan_sha256]
+        with checking(entry, Fault.RELEASE):
+            found = parse_contribution(self.raw.payloads[body.payload.id], run.plan)
         stated = (body.unit, body.step, body.release_id, body.request_sha256, body.payload.id)
         wanted = (found.unit, found.step, found.release_id, found.request_sha256, f"contribution:{found.release_id}")
         if stated != wanted:
-            raise failed(f"contribution {entry.seq} does not say what its bytes say")
-        self.runs[body.plan_sha256] = accept(run, found)
+            raise failed(Fault.SENT, f"contribution {entry.seq} does not say what its bytes say")
+        with checking(entry, Fault.CONTRIBUTION):
+            self.runs[body.plan_sha256] = accept(run, found)
 
     def _check_round(self, entry: Entry) -> None:
         body = read_body(entry, RoundBody)
         if body.units != sorted(set(body.units)):
-            raise failed(f"round {entry.seq} names its units twice or out of order")
-        self.runs[body.plan_sha256] = close_as_logged(self.runs[body.plan_sha256], entry)
+            raise failed(Fault.ROUND, f"round {entry.seq} names its units twice or out of order")
+        with checking(entry, Fault.ROUND):
+            self.runs[body.plan_sha256] = close_as_logged(self.runs[body.plan_sha256], entry)
 
     def _check_publication(self, entry: Entry) -> None:
         body = read_body(entry, PublicationBody)
-        signed = parse_signed(self.raw.payloads[body.payload.id])
+        with checking(entry, Fault.PUBLICATION):
+            signed = parse_signed(self.raw.payloads[body.payload.id])
         if signed.public_key != self.raw.public_key:
-            raise failed("the segmentation is signed with another key than the server's ledger")
+            raise failed(Fault.PUBLICATION, "the segmentation is signed with another key than the server's ledger")
         if body.payload.id != f"segmentation:{body.plan_sha256}" or tuple(body.units) != signed.segmentation.units:
-            raise failed(f"publication {entry.seq} does not say what its segmentation says")
-        if finished(self.runs[body.plan_sha256]) != signed.segmentation:
-            raise failed("the published segments are not those that the logged contributions give")
+            raise failed(Fault.PUBLICATION, f"publication {entry.seq} does not say what its segmentation says")
+        with checking(entry, Fault.PUBLICATION):
+            wanted = finished(self.runs[body.plan_sha256])
+        if wanted != signed.segmentation:
+            raise failed(Fault.SEGMENTS, "the published segments are not those that the logged contributions give")
         self.published[body.plan_sha256] = signed

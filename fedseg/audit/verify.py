@@ -10,10 +10,12 @@ from pathlib import Path
 
 from fedseg.audit.entries import GenesisBody, failed, read_body
 from fedseg.audit.facts import LedgerFacts
+from fedseg.audit.faults import Fault
+from fedseg.audit.log import read_log, verify_log
 from fedseg.audit.server_ledger import ServerReplay
 from fedseg.audit.unit_ledger import UnitReplay
 from fedseg.ledger.keys import PublicKey
-from fedseg.ledger.reading import check_log, read_ledger
+from fedseg.ledger.raw import RawLedger
 from fedseg.plan import Plan
 from fedseg.privacy.account import AccountState
 from fedseg.privacy.noise import SystemNoise
@@ -31,11 +33,15 @@ def verify_ledger(path: Path, public_key: PublicKey | None = None) -> LedgerFact
     Raises:
         VerificationError: At the first thing that does not check out.
     """
-    raw = read_ledger(path)
-    checkpoint = check_log(raw, public_key)
+    return verify_raw(read_log(path), public_key)
+
+
+def verify_raw(raw: RawLedger, public_key: PublicKey | None = None) -> LedgerFacts:
+    """`verify_ledger` of a ledger that has been read already."""
+    checkpoint = verify_log(raw, public_key)
     genesis = read_body(raw.entries[0], GenesisBody)
     if not genesis.is_named:
-        raise failed("the first entry does not say whose ledger this is")
+        raise failed(Fault.OWNER, "the first entry does not say whose ledger this is")
     if genesis.role == "unit":
         replay = UnitReplay(raw, genesis.unit)
         account, releases = replay.run(), tuple(replay.releases)
@@ -67,7 +73,7 @@ def recompute_segmentation(server: LedgerFacts, plan: Plan) -> SignedSegmentatio
         VerificationError: If the plan has not been published.
     """
     if plan.digest not in server.published:
-        raise failed("the plan has not been published")
+        raise failed(Fault.UNPUBLISHED, "the plan has not been published")
     return server.published[plan.digest]
 
 
@@ -81,7 +87,7 @@ def check_against_units(server: LedgerFacts, units: Iterable[LedgerFacts], plan:
     for facts in units:
         index = plan.unit_index(facts.unit)
         if index is None or plan.units[index].public_key != facts.public_key.to_text():
-            raise failed(f"the ledger of {facts.unit} is not signed with the key the plan names")
+            raise failed(Fault.PLAN_KEY, f"the ledger of {facts.unit} is not signed with the key the plan names")
         sent[facts.unit] = {one.release_id: one.output_sha256 for one in facts.releases}
     for entry in server.raw.entries:
         payload = entry.body.get("payload")
@@ -89,4 +95,4 @@ def check_against_units(server: LedgerFacts, units: Iterable[LedgerFacts], plan:
             continue
         unit = str(entry.body["unit"])
         if unit in sent and sent[unit].get(str(entry.body["release_id"])) != payload["sha256"]:
-            raise failed(f"the server counted a release that is not in the ledger of {unit}")
+            raise failed(Fault.UNCHARGED, f"the server counted a release that is not in the ledger of {unit}")

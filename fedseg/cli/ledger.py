@@ -34,14 +34,14 @@ def verify(
     try:
         facts = verify_ledger(ledger_file(path), expected)
     except VerificationError as error:
-        error.data = {
+        error.data |= {
             "verified": False,
             "size": None,
             "root": None,
             "rho_spent": None,
             "rho_cap": None,
             "epsilon_at_cap": None,
-            "failures": [{"code": error.code, "what": f"{error.what}: {error.why}"}],
+            "failures": [{"code": error.data.get("fault", error.code), "what": f"{error.what}: {error.why}"}],
         }
         raise
     data: dict[str, Any] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from fedseg.audit.faults import Fault
 from fedseg.errors import every_error
 from tests.cli.conftest import FEDSEG, Workspace
 from tests.small_federation import customers_csv, names_of, plan_terms, policy_document
@@ -561,7 +562,8 @@ def test_a_tampered_ledger_is_found_and_the_command_says_so(tampering: str, work
     assert ended.code == 9
     assert ended.envelope["error"]["code"] in ("E901", "E902")
     assert ended.envelope["data"]["verified"] is False
-    assert [one["code"] for one in ended.envelope["data"]["failures"]] == [ended.envelope["error"]["code"]]
+    assert [one["code"] for one in ended.envelope["data"]["failures"]] == [ended.envelope["data"]["fault"]]
+    assert ended.envelope["data"]["fault"] in list(Fault)
     assert workspace.files() == before
 
 

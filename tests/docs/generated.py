@@ -1,4 +1,4 @@
-"""The parts of the reference that the program writes: help texts and the table of errors.
+"""The parts of the reference that the program writes: help texts, and the tables of errors and of audit faults.
 
 `python -m tests.docs.generated` brings the pages up to date; a test says when that is needed.
 """
@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import typer.main
 
+from fedseg.audit.faults import Fault
 from fedseg.cli.main import app
 from fedseg.errors import every_error
 from tests.docs.transcripts import ROOT, plain_terminal
 
 CLI_PAGE = ROOT / "docs/reference/cli.md"
 ERRORS_PAGE = ROOT / "docs/reference/errors.md"
+FAULTS_PAGE = ROOT / "docs/reference/audit-faults.md"
 
 _HELP_BLOCK = re.compile(r"^```text\n\$ (fedseg[a-z ]*) --help\n.*?^```$", re.DOTALL | re.MULTILINE)
 _ERROR_TABLE = re.compile(r"^\| Code \|.*?(?=\n\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -68,6 +70,18 @@ def with_errors(page: str) -> str:
     return _ERROR_TABLE.sub(lambda _: error_table(), page)
 
 
+def fault_table() -> str:
+    """All faults an audit may find as a Markdown table."""
+    rows = [f"| {one} | {one.says} | {one.means} | {one.act[0].upper()}{one.act[1:]}. |" for one in Fault]
+    return "\n".join(["| Code | What was found | What it means | What to do |", "|---|---|---|---|", *rows])
+
+
+def with_faults(page: str) -> str:
+    """The page with the table of faults as the program has it now."""
+    return _ERROR_TABLE.sub(lambda _: fault_table(), page)
+
+
 if __name__ == "__main__":
     CLI_PAGE.write_text(with_help(CLI_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     ERRORS_PAGE.write_text(with_errors(ERRORS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    FAULTS_PAGE.write_text(with_faults(FAULTS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")

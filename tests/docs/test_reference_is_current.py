@@ -21,10 +21,13 @@ from fedseg.simulation.scenario import Scenario
 from tests.docs.generated import (
     CLI_PAGE,
     ERRORS_PAGE,
+    FAULTS_PAGE,
     documented_help,
     error_table,
     every_command,
+    fault_table,
     with_errors,
+    with_faults,
     with_help,
 )
 from tests.docs.transcripts import PAGES, ROOT
@@ -88,6 +91,12 @@ def test_the_table_of_errors_is_that_of_the_program() -> None:
     page = ERRORS_PAGE.read_text(encoding="utf-8")
     assert error_table() in page
     assert with_errors(page) == page, "run: python -m tests.docs.generated"
+
+
+def test_the_table_of_audit_faults_is_that_of_the_program() -> None:
+    page = FAULTS_PAGE.read_text(encoding="utf-8")
+    assert fault_table() in page
+    assert with_faults(page) == page, "run: python -m tests.docs.generated"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])

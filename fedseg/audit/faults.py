@@ -1,0 +1,255 @@
+"""Everything an audit may find wrong: a stable code each, and for people what it says, what it means and what to do.
+
+A code is a family and a word. Codes never change their meaning: scripts and audit reports quote them.
+
+    L1   whose log it is            L9   price, reservation, cap     L13  an older state than was seen before
+    L3   signatures                 L10  policy, plan and approval   L14  what must not stand in a ledger
+    L6   order of checkpoints       L11  bytes that were sent        L15  two histories
+    L7   form of entries            L12  one side against the other
+    L8   place of entries
+"""
+
+import enum
+from typing import Self
+
+from fedseg.errors import VerificationError
+
+_KEEP = "keep the file as evidence, rely on nothing in it, and ask its owner"
+_AGAIN = "get it again from its owner; if it fails again, keep it as evidence"
+_OFFICER = "tell the unit's privacy officer at once, and keep the file as evidence"
+_KEY_HOLDER = "Nobody but the key's owner can have written this."
+
+
+class Fault(enum.StrEnum):
+    """One way in which evidence fails; its value is the code."""
+
+    says: str
+    """One sentence: what was found."""
+    means: str
+    """What that implies, and who can have done it."""
+    act: str
+    """What to do about it, as the `fix` of an error."""
+
+    def __new__(cls, code: str, says: str, means: str, act: str) -> Self:
+        """A fault of this code."""
+        fault = str.__new__(cls, code)
+        fault._value_ = code
+        fault.says, fault.means, fault.act = says, means, act
+        return fault
+
+    KEY = (
+        "L1-key",
+        "The ledger is signed with another key than the one it must be signed with.",
+        "It is somebody else's, or was written anew under another key.",
+        "compare fingerprints with the owner by telephone, and do not rely on it before they agree",
+    )
+    OWNER = (
+        "L1-owner",
+        "The first entry does not say whose ledger this is.",
+        "Its name is not that of its role and unit, so what it proves would be of nobody.",
+        _KEEP,
+    )
+    PLAN_KEY = (
+        "L1-plan",
+        "The plan names another key for this unit, or does not name the unit.",
+        "The ledger's owner is not the unit that the plan means, or signed with another key.",
+        "compare the key in the plan with the unit's fingerprint by telephone",
+    )
+    SIGNATURE = (
+        "L3-signature",
+        "A checkpoint is not a note that the ledger's key has signed for this log.",
+        "The checkpoint was changed or put in from elsewhere; its number of entries and root are worth nothing.",
+        _AGAIN,
+    )
+    CHECKPOINT_ORDER = (
+        "L6-order",
+        "The checkpoints do not grow, or cover more entries than there are.",
+        "Entries at the end, or checkpoints between, were taken away or put in.",
+        _AGAIN,
+    )
+    UNREADABLE = (
+        "L7-unreadable",
+        "The file is not a ledger that can be read.",
+        "It is damaged, something else, or of another version.",
+        _AGAIN,
+    )
+    FORM = (
+        "L7-form",
+        "An entry is not in its one canonical form.",
+        "It was not written by this software, or changed after it was.",
+        _AGAIN,
+    )
+    KIND = (
+        "L7-kind",
+        "An entry is of a kind that nobody of this role writes.",
+        f"It can state things that no rule checks. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    FIELDS = (
+        "L7-fields",
+        "An entry lacks a field of its kind, or holds it in another format.",
+        f"What it states cannot be recomputed. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    PLACE = (
+        "L8-place",
+        "An entry is not in its place: a gap, a second beginning, or bytes that belong to another entry.",
+        "Entries were taken away, put in or reordered.",
+        _AGAIN,
+    )
+    ROOT = (
+        "L8-root",
+        "A signed checkpoint is not over the entries that stand before it.",
+        "An entry was changed, taken away, put in or reordered after it was signed.",
+        _AGAIN,
+    )
+    UNCOVERED = (
+        "L8-uncovered",
+        "No signed checkpoint covers the last entry.",
+        "Entries were added by somebody without the key, or a checkpoint was taken away.",
+        _AGAIN,
+    )
+    CHARGE = (
+        "L9-charge",
+        "A release states another charge than its mechanism gives.",
+        f"Customers lost more privacy than was booked, or less. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    MECHANISM = (
+        "L9-mechanism",
+        "A release used another mechanism than the approved plan's.",
+        f"The noise, or what it was added to, is not what was agreed. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    PRICE = (
+        "L9-price",
+        "An approval reserved another price than its plan's.",
+        f"The cap was checked against a wrong price. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    TOTAL = (
+        "L9-total",
+        "A running total is not the sum of its parts.",
+        f"A release or approval was left out, or the total is made up. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    CAP = (
+        "L9-cap",
+        "More was reserved or spent than the cap in force allows.",
+        f"Customers may have lost more privacy than the policy promises them. {_KEY_HOLDER}",
+        _OFFICER,
+    )
+    UNRESERVED = (
+        "L9-unreserved",
+        "Something was released under a plan that was not approved, or in a round that the plan does not have.",
+        f"Nothing was reserved for it. {_KEY_HOLDER}",
+        _OFFICER,
+    )
+    TWICE = (
+        "L9-twice",
+        "A plan was approved twice, or a round answered twice.",
+        f"One reservation was spent more than once. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    POLICY = (
+        "L10-policy",
+        "An entry about a policy does not say what the logged policy document says.",
+        f"Nobody can tell which policy was in force. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    NOT_IN_FORCE = (
+        "L10-in-force",
+        "An approval or release names another policy than the one in force.",
+        f"It was decided under a policy that is not logged, or not yet, or no longer in force. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    REFUSED = (
+        "L10-refused",
+        "An approval or release goes against the policy in force.",
+        f"The unit did what its own policy forbids. {_KEY_HOLDER}",
+        _OFFICER,
+    )
+    APPROVAL = (
+        "L10-approval",
+        "An approval does not say what the approved plan says.",
+        f"Nobody can tell what was approved. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    ATTESTED = (
+        "L10-attested",
+        "An approval attests something else about shared customers than its plan needs.",
+        f"The plan's epsilon rests on a word that the unit did not give. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    PAYLOAD = (
+        "L11-payload",
+        "Bytes that an entry vouches for are missing, were changed, or belong to no entry.",
+        "They were changed or taken away after the entry was signed.",
+        _AGAIN,
+    )
+    RELEASE = (
+        "L11-release",
+        "The bytes of a release are not a release of the plan that its unit has signed.",
+        "They were changed or made up by somebody without the unit's key, or the unit broke the format.",
+        _KEEP,
+    )
+    SENT = (
+        "L11-sent",
+        "An entry does not say what the bytes that were sent say.",
+        f"The ledger tells another story than the signed reply. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    SERVER_PLAN = (
+        "L12-plan",
+        "The server's ledger holds a plan that is not the one it says, or holds it twice.",
+        f"Nobody can tell which plan was run. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    CONTRIBUTION = (
+        "L12-contribution",
+        "A contribution answers no open round of a plan that the server has logged.",
+        f"It was counted under another plan or request than the unit answered. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    ROUND = (
+        "L12-round",
+        "A round does not follow from the contributions before it.",
+        "It names units that did not answer, too few of them, or is not the round that was open. " + _KEY_HOLDER,
+        _KEEP,
+    )
+    PUBLICATION = (
+        "L12-publication",
+        "A published segmentation is not that of a finished run in this ledger, signed with this ledger's key.",
+        f"It was published too early, for other units, or by somebody else. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    SEGMENTS = (
+        "L12-segments",
+        "The published segments are not those that the logged contributions give.",
+        f"Numbers in the result were changed. {_KEY_HOLDER}",
+        "use none of the segments, and keep the file as evidence",
+    )
+    UNPUBLISHED = (
+        "L12-unpublished",
+        "The server's ledger holds no published segmentation of this plan.",
+        "The run is not finished, or its result does not come from it.",
+        "ask the server's operator whether the run has ended, and for its ledger as it is now",
+    )
+    UNCHARGED = (
+        "L12-uncharged",
+        "The server counted a release that is not in its unit's ledger.",
+        "The unit released something without charging it, gave you an older copy, or keeps a second ledger.",
+        "ask the unit for its ledger as it is now; if the release is still missing, tell its privacy officer",
+    )
+    FORBIDDEN = (
+        "L14-field",
+        "An entry holds a field that its kind does not have.",
+        f"Ledgers are for ever, so no identifier and no count of customers may stand in one. {_KEY_HOLDER}",
+        "do not pass the file on, for it may hold personal data, and tell its owner's privacy officer",
+    )
+
+
+def accused(error: VerificationError, fault: Fault) -> VerificationError:
+    """The error, naming its fault for scripts."""
+    error.data = {**error.data, "fault": str(fault)}
+    return error
