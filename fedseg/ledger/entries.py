@@ -13,9 +13,9 @@ from typing import Self
 
 from fedseg.errors import VerificationError
 from fedseg.ledger.canonical import Json, canonical, parse_canonical, sha256_hex
-from fedseg.ledger.checkpoint import check_name
 from fedseg.ledger.keys import PublicKey
 from fedseg.ledger.merkle import Frontier, Tree, leaf_hash
+from fedseg.ledger.notes import check_name
 
 FORMAT_VERSION = 1
 GENESIS = "genesis"

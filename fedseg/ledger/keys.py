@@ -1,4 +1,8 @@
-"""Ed25519 keys and the files they live in. Private bytes never leave this module except into their own 0600 file."""
+"""Ed25519 and ML-DSA-44 keys and the files they live in.
+
+Private bytes never leave this module except into their own 0600 file. Ledgers, plans and releases are signed with
+Ed25519; ML-DSA-44 (FIPS 204), which a quantum computer does not break, is for cosignatures of checkpoints.
+"""
 
 import base64
 import binascii
@@ -11,6 +15,7 @@ from typing import Never, Self
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -22,6 +27,8 @@ from fedseg.errors import KeyFileError, StorageError
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+ML_DSA_PUBLIC_KEY_BYTES = 1312
+ML_DSA_SIGNATURE_BYTES = 2420
 _KEY_FILE_LIMIT_BYTES = 4096
 _FINGERPRINT_DIGITS = 32
 
@@ -92,11 +99,7 @@ class SigningKey:
         Raises:
             KeyFileError: If the file is missing, readable by group or others, or holds no such key.
         """
-        pem = _read_private_file(path)
-        try:
-            private = load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise _malformed(path) from error
+        private = _load_private(path)
         if not isinstance(private, Ed25519PrivateKey):
             raise _malformed(path)
         return cls(private)
@@ -108,20 +111,7 @@ class SigningKey:
             KeyFileError: If `path` exists: a key is never overwritten.
             StorageError: If it cannot be written; then nothing is left.
         """
-        pem = self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(pem)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            raise _unwritable(path, error) from error
-        sync_directory(path.parent)
+        _save_private(path, self._private)
 
     def sign(self, data: bytes) -> bytes:
         """The 64-byte signature of `data`."""
@@ -129,6 +119,66 @@ class SigningKey:
 
     def __repr__(self) -> str:
         return f"SigningKey(public={self.public.to_text()})"
+
+    def __reduce__(self) -> Never:
+        raise TypeError("a signing key cannot be pickled or copied")
+
+
+@dataclass(frozen=True, slots=True)
+class MlDsaPublicKey:
+    """An ML-DSA-44 public key (FIPS 204)."""
+
+    raw: bytes
+    """The key as FIPS 204 encodes it, 1312 bytes."""
+
+    def __post_init__(self) -> None:
+        if len(self.raw) != ML_DSA_PUBLIC_KEY_BYTES:
+            raise ValueError(f"an ML-DSA-44 public key has {ML_DSA_PUBLIC_KEY_BYTES} bytes, got {len(self.raw)}")
+
+    def verify(self, signature: bytes, data: bytes) -> bool:
+        """Whether `signature` is this key's signature of exactly `data`, without a context string."""
+        try:
+            MLDSA44PublicKey.from_public_bytes(self.raw).verify(signature, data)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class MlDsaSigningKey:
+    """An ML-DSA-44 private key. Its `repr` shows nothing private; it cannot be pickled or copied."""
+
+    __slots__ = ("_private", "public")
+
+    public: MlDsaPublicKey
+    """The public half."""
+
+    def __init__(self, private: MLDSA44PrivateKey) -> None:
+        self._private = private
+        self.public = MlDsaPublicKey(private.public_key().public_bytes_raw())
+
+    @classmethod
+    def generate(cls) -> Self:
+        """A new key from the system's randomness."""
+        return cls(MLDSA44PrivateKey.generate())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The key in the PEM file at `path`, as `SigningKey.load`."""
+        private = _load_private(path)
+        if not isinstance(private, MLDSA44PrivateKey):
+            raise _malformed(path)
+        return cls(private)
+
+    def save(self, path: Path) -> None:
+        """Write the key to a new file, as `SigningKey.save`."""
+        _save_private(path, self._private)
+
+    def sign(self, data: bytes) -> bytes:
+        """The 2420-byte signature of `data`; another one each time."""
+        return self._private.sign(data)
+
+    def __repr__(self) -> str:
+        return f"MlDsaSigningKey(public={encode_base64(self.public.raw[:16])}...)"
 
     def __reduce__(self) -> Never:
         raise TypeError("a signing key cannot be pickled or copied")
@@ -163,6 +213,31 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def _load_private(path: Path) -> object:
+    pem = _read_private_file(path)
+    try:
+        return load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _malformed(path) from error
+
+
+def _save_private(path: Path, private: Ed25519PrivateKey | MLDSA44PrivateKey) -> None:
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+    sync_directory(path.parent)
+
+
 def _read_private_file(path: Path) -> bytes:
     try:
         # O_NONBLOCK: a FIFO in the key's place must not make us wait for ever.
@@ -190,7 +265,7 @@ def _read_private_file(path: Path) -> bytes:
 def _malformed(path: Path) -> KeyFileError:
     return KeyFileError(
         f"the key file {path} holds no usable key",
-        why="wanted one Ed25519 private key as PEM (PKCS #8), without password",
+        why="wanted one private key of the right kind as PEM (PKCS #8), without password",
         fix="restore the file from its backup, or create a new key",
     )
 

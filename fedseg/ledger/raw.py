@@ -39,6 +39,14 @@ class RawLedger:
         genesis = Genesis.of(history)
         return cls(genesis.origin, genesis.public_key, history.entries, tuple(notes), dict(payloads))
 
+    def history(self) -> History:
+        """The entries with their tree, from which proofs are made.
+
+        Raises:
+            VerificationError: If an entry is not canonical or not in its place.
+        """
+        return History().with_entries(self.entries)
+
 
 def check_log(raw: RawLedger, public_key: PublicKey | None) -> Checkpoint:
     """The newest checkpoint of `raw`, after every byte of `raw` was found to be covered by a signature.
@@ -61,7 +69,7 @@ def check_log(raw: RawLedger, public_key: PublicKey | None) -> Checkpoint:
     """
     if public_key is not None and public_key != raw.public_key:
         raise _failed(f"it belongs to the key {raw.public_key.fingerprint()}, wanted {public_key.fingerprint()}")
-    history = History().with_entries(raw.entries)
+    history = raw.history()
     if Genesis.of(history) != Genesis(raw.origin, raw.public_key):
         raise _failed("its origin or key is not that of its genesis")
     newest = _check_notes(raw, history)

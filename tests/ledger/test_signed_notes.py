@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedseg.errors import VerificationError
-from fedseg.ledger.checkpoint import Checkpoint, key_id, open_checkpoint, open_note, sign_checkpoint, sign_note
+from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from fedseg.ledger.keys import PublicKey, SigningKey
 from fedseg.ledger.merkle import EMPTY_ROOT, leaf_hash
+from fedseg.ledger.notes import ed25519_key_id, open_note, sign_note
 
 ORIGIN = "unit.example/ledger"
 CHECKPOINT = Checkpoint(ORIGIN, 42, leaf_hash(b""))
@@ -30,7 +31,7 @@ def example_key() -> tuple[str, str, PublicKey]:
 
 def test_the_published_note_opens() -> None:
     name, identifier, public_key = example_key()
-    assert key_id(name, public_key).hex() == identifier
+    assert ed25519_key_id(name, public_key).hex() == identifier
     assert open_note(EXAMPLE_NOTE, public_key, name) == "This is an example message.\n"
 
 
@@ -80,7 +81,7 @@ def test_another_key_or_origin_is_refused(key: SigningKey, other_key: SigningKey
 
 def test_a_signature_of_another_algorithm_under_our_key_id_is_refused(key: SigningKey) -> None:
     text = CHECKPOINT.to_text()
-    wrong = base64.b64encode(key_id(ORIGIN, key.public) + key.sign(text.encode()) + b"\0").decode()
+    wrong = base64.b64encode(ed25519_key_id(ORIGIN, key.public) + key.sign(text.encode()) + b"\0").decode()
     with pytest.raises(VerificationError, match="another key"):
         open_note(f"{text}\n— {ORIGIN} {wrong}\n", key.public, ORIGIN)
 

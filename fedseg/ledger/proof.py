@@ -1,0 +1,135 @@
+"""Proofs as files: `.tlog-proof` (c2sp.org/tlog-proof), and how a log has grown, as a witness takes it. Pure.
+
+A proof of one entry holds the entry, the hashes that lead from it to the root, and the signed checkpoint with that
+root. Who has the key of the log, and for cosigned checkpoints a policy, needs nothing else: no ledger, no fedseg.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from fedseg.errors import VerificationError
+from fedseg.ledger.checkpoint import Checkpoint
+from fedseg.ledger.entries import ENTRY_LIMIT_BYTES
+from fedseg.ledger.keys import decode_base64, encode_base64
+from fedseg.ledger.merkle import HASH_BYTES, leaf_hash, verify_consistency, verify_inclusion
+from fedseg.ledger.notes import NOTE_LIMIT
+
+PROOF_HEADER = "c2sp.org/tlog-proof@v1"
+_HASHES_LIMIT = 63
+"""Longest path in a tree whose size has a checkpoint."""
+_FILE_LIMIT = 2 * ENTRY_LIMIT_BYTES + NOTE_LIMIT
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionProof:
+    """That an entry is in a log: a claim, until `verify` has passed."""
+
+    index: int
+    """The entry's number, from 0."""
+    hashes: tuple[bytes, ...]
+    """The hashes from the entry's sibling up to the root's child."""
+    note: str
+    """The checkpoint, as a signed note."""
+    extra: bytes | None = None
+    """What the specification leaves open; here the entry itself."""
+
+    def to_text(self) -> str:
+        """The contents of a `.tlog-proof` file."""
+        lines = [PROOF_HEADER]
+        if self.extra is not None:
+            lines.append(f"extra {encode_base64(self.extra)}")
+        lines += [f"index {self.index}", *map(encode_base64, self.hashes), "", self.note]
+        return "\n".join(lines)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The proof that `to_text` wrote as `text`.
+
+        Raises:
+            VerificationError: If `text` is none.
+        """
+        head, separator, note = text.partition("\n\n")
+        lines = head.split("\n")
+        if len(text) > _FILE_LIMIT or not separator or lines[0] != PROOF_HEADER:
+            raise _failed(f"it does not begin with {PROOF_HEADER} or has no checkpoint")
+        has_extra = head.startswith(f"{PROOF_HEADER}\nextra ")
+        try:
+            extra = decode_base64(lines[1].removeprefix("extra ")) if has_extra else None
+            index, *hashes = lines[1 + has_extra :]
+            return cls(_number(index, "index"), _hashes(hashes), note, extra)
+        except ValueError as error:
+            raise _failed("a line before its checkpoint is not what it must be") from error
+
+    def verify(self, entry: bytes, checkpoint: Checkpoint) -> None:
+        """Check that `entry` is in the log whose `checkpoint` was found to be signed in `note`.
+
+        Raises:
+            VerificationError: If it is not shown to be.
+        """
+        if not verify_inclusion(leaf_hash(entry), self.index, checkpoint.size, self.hashes, checkpoint.root):
+            raise _failed(f"it does not show that the entry is number {self.index} of the log's {checkpoint.size}")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencyProof:
+    """That a log has only grown: a claim, until `verify` has passed."""
+
+    old_size: int
+    """Number of entries then."""
+    hashes: tuple[bytes, ...]
+    note: str
+    """The checkpoint now, as a signed note."""
+
+    def to_text(self) -> str:
+        """The body of an `add-checkpoint` request to a witness (c2sp.org/tlog-witness)."""
+        return "\n".join([f"old {self.old_size}", *map(encode_base64, self.hashes), "", self.note])
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The proof that `to_text` wrote as `text`.
+
+        Raises:
+            VerificationError: If `text` is none.
+        """
+        head, separator, note = text.partition("\n\n")
+        if len(text) > _FILE_LIMIT or not separator:
+            raise _failed("it has no checkpoint")
+        old_size, *hashes = head.split("\n")
+        try:
+            return cls(_number(old_size, "old"), _hashes(hashes), note)
+        except ValueError as error:
+            raise _failed("a line before its checkpoint is not what it must be") from error
+
+    def verify(self, old_root: bytes, checkpoint: Checkpoint) -> None:
+        """Check that the log of `checkpoint`, found to be signed in `note`, begins with the tree under `old_root`.
+
+        Raises:
+            VerificationError: If it is not shown to.
+        """
+        if not verify_consistency(self.old_size, old_root, checkpoint.size, checkpoint.root, self.hashes):
+            raise _failed(f"it does not show that the log of {checkpoint.size} entries extends that of {self.old_size}")
+
+
+def _number(line: str, name: str) -> int:
+    number = line.removeprefix(f"{name} ")
+    if number == line or not _NUMBER.fullmatch(number):
+        raise ValueError(f"wanted a line of {name} and a plain decimal number")
+    return int(number)
+
+
+def _hashes(lines: Sequence[str]) -> tuple[bytes, ...]:
+    hashes = tuple(map(decode_base64, lines))
+    if len(hashes) > _HASHES_LIMIT or any(len(one) != HASH_BYTES for one in hashes):
+        raise ValueError(f"wanted at most {_HASHES_LIMIT} hashes of {HASH_BYTES} bytes")
+    return hashes
+
+
+def _failed(why: str) -> VerificationError:
+    return VerificationError(
+        "the proof does not check out",
+        why=why,
+        fix="do not rely on it: ask for a new proof, and compare checkpoints with somebody else who has one",
+    )
