@@ -36,8 +36,10 @@ def show_(
 
 
 def ledger_file(place: Path) -> Path:
-    """The ledger itself, if `place` is a home."""
-    return place / "ledger.db" if place.is_dir() else place
+    """The ledger itself, if `place` is a home; a folder of tiles is one itself."""
+    from fedseg.ledger.tiles import is_tiles
+
+    return place / "ledger.db" if place.is_dir() and not is_tiles(place) else place
 
 
 def account_facts(facts: "LedgerFacts") -> dict[str, Any]:

@@ -167,6 +167,10 @@ class History:
         """The Merkle root over the first `size` entries; over all by default."""
         return self._record.tree.root(self._at_most(size))
 
+    def subtree(self, level: int, index: int) -> bytes:
+        """As `merkle.Tree.subtree`."""
+        return self._record.tree.subtree(level, index)
+
     def inclusion_proof(self, seq: int, size: int | None = None) -> list[bytes]:
         """As `merkle.Tree.inclusion_proof`, of the entry `seq` in the first `size`; in all by default."""
         return self._record.tree.inclusion_proof(seq, self._at_most(size))

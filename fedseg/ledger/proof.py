@@ -15,11 +15,13 @@ from fedseg.ledger.entries import ENTRY_LIMIT_BYTES
 from fedseg.ledger.keys import decode_base64, encode_base64
 from fedseg.ledger.merkle import HASH_BYTES, leaf_hash, verify_consistency, verify_inclusion
 from fedseg.ledger.notes import NOTE_LIMIT
+from fedseg.ledger.raw import RawLedger
 
 PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 _HASHES_LIMIT = 63
 """Longest path in a tree whose size has a checkpoint."""
-_FILE_LIMIT = 2 * ENTRY_LIMIT_BYTES + NOTE_LIMIT
+FILE_LIMIT = 2 * ENTRY_LIMIT_BYTES + NOTE_LIMIT
+"""Most characters of a proof that is read."""
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -53,7 +55,7 @@ class InclusionProof:
         """
         head, separator, note = text.partition("\n\n")
         lines = head.split("\n")
-        if len(text) > _FILE_LIMIT or not separator or lines[0] != PROOF_HEADER:
+        if len(text) > FILE_LIMIT or not separator or lines[0] != PROOF_HEADER:
             raise _failed(f"it does not begin with {PROOF_HEADER} or has no checkpoint")
         has_extra = head.startswith(f"{PROOF_HEADER}\nextra ")
         try:
@@ -95,7 +97,7 @@ class ConsistencyProof:
             VerificationError: If `text` is none.
         """
         head, separator, note = text.partition("\n\n")
-        if len(text) > _FILE_LIMIT or not separator:
+        if len(text) > FILE_LIMIT or not separator:
             raise _failed("it has no checkpoint")
         old_size, *hashes = head.split("\n")
         try:
@@ -103,14 +105,39 @@ class ConsistencyProof:
         except ValueError as error:
             raise _failed("a line before its checkpoint is not what it must be") from error
 
-    def verify(self, old_root: bytes, checkpoint: Checkpoint) -> None:
-        """Check that the log of `checkpoint`, found to be signed in `note`, begins with the tree under `old_root`.
+    def verify(self, old: Checkpoint, new: Checkpoint) -> None:
+        """Check that the log of `new`, found to be signed in `note`, extends that of `old`.
 
         Raises:
-            VerificationError: If it is not shown to.
+            VerificationError: If it is not shown to, or the two are of different logs.
         """
-        if not verify_consistency(self.old_size, old_root, checkpoint.size, checkpoint.root, self.hashes):
-            raise _failed(f"it does not show that the log of {checkpoint.size} entries extends that of {self.old_size}")
+        same = (old.origin, old.size) == (new.origin, self.old_size)
+        if not same or not verify_consistency(old.size, old.root, new.size, new.root, self.hashes):
+            raise _failed(f"it does not show that the log of {new.size} entries extends that of {old.size}")
+
+
+def prove_inclusion(raw: RawLedger, seq: int) -> InclusionProof:
+    """That the entry `seq` is in `raw`, under its newest checkpoint, with the entry itself beside; `raw` was checked.
+
+    Raises:
+        ValueError: If there is no such entry.
+    """
+    history = raw.history()
+    proof = tuple(history.inclusion_proof(seq))
+    return InclusionProof(seq, proof, _newest_note(raw), raw.entries[seq].to_bytes())
+
+
+def prove_consistency(raw: RawLedger, old_size: int) -> ConsistencyProof:
+    """That `raw` extends its first `old_size` entries, under its newest checkpoint; `raw` was checked.
+
+    Raises:
+        ValueError: If it never had so many, or `old_size` is 0: everything extends the empty log.
+    """
+    return ConsistencyProof(old_size, tuple(raw.history().consistency_proof(old_size)), _newest_note(raw))
+
+
+def _newest_note(raw: RawLedger) -> str:
+    return raw.notes[-1][1]
 
 
 def _number(line: str, name: str) -> int:

@@ -9,6 +9,8 @@ from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint
 from fedseg.ledger.entries import Entry, Genesis, History
 from fedseg.ledger.keys import PublicKey
 from fedseg.ledger.merkle import EMPTY_ROOT
+from fedseg.ledger.notes import SignatureType
+from fedseg.ledger.verifier_keys import VerifierKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class RawLedger:
     payloads: Mapping[str, bytes]
     """The payloads by id."""
 
+    @property
+    def verifier_key(self) -> VerifierKey:
+        """Origin and key as other tools take them (c2sp.org/signed-note)."""
+        return VerifierKey(self.origin, SignatureType.ED25519, self.public_key)
+
     @classmethod
     def from_parts(
         cls, leaves: Iterable[bytes], notes: Iterable[tuple[int, str]], payloads: Mapping[str, bytes]
@@ -35,7 +42,15 @@ class RawLedger:
         Raises:
             VerificationError: If an entry is not canonical or not in its place, or the first is no genesis.
         """
-        history = History().extended(leaves)
+        return cls.from_history(History().extended(leaves), notes, payloads)
+
+    @classmethod
+    def from_history(cls, history: History, notes: Iterable[tuple[int, str]], payloads: Mapping[str, bytes]) -> Self:
+        """The ledger with these entries, stored checkpoints and payloads.
+
+        Raises:
+            VerificationError: If there is no entry, or the first is no genesis.
+        """
         genesis = Genesis.of(history)
         return cls(genesis.origin, genesis.public_key, history.entries, tuple(notes), dict(payloads))
 

@@ -20,6 +20,7 @@ from fedseg.ledger.database import SQLITE_ERRORS, check_schema, connect, scalar,
 from fedseg.ledger.entries import PAYLOAD_LIMIT_BYTES
 from fedseg.ledger.export import EXPORT_HEADER, parse_export
 from fedseg.ledger.raw import RawLedger, check_log
+from fedseg.ledger.tiles import is_tiles, read_tiles
 from fedseg.ledger.wal import explains
 
 __all__ = ["RawLedger", "check_log", "read_ledger"]
@@ -32,7 +33,7 @@ _COPY_PAUSE_SECONDS = 0.05
 
 
 def read_ledger(path: Path) -> RawLedger:
-    """The ledger in `path`: a SQLite file, also one that is in use, or an export. What it says is not checked yet.
+    """The ledger in `path`: a SQLite file, also one that is in use, or an export, also one in tiles. Not checked yet.
 
     Not to be called while this process is inside a transaction on the same file: reading a file by other means
     than SQLite drops the process's locks on it (sqlite.org/howtocorrupt.html, section 2.2).
@@ -43,6 +44,8 @@ def read_ledger(path: Path) -> RawLedger:
         StorageError: If the file cannot be read or copied now.
     """
     with _os_errors(path):
+        if is_tiles(path):
+            return read_tiles(path)
         if not path.is_file():
             raise unreadable(path, "there is no such file")
         if path.stat().st_size > FILE_LIMIT_BYTES:

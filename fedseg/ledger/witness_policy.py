@@ -9,7 +9,7 @@ quorum both
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from fedseg.errors import VerificationError
@@ -37,6 +37,14 @@ class Group:
 
     threshold: int
     members: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCheckpoint:
+    """A checkpoint that satisfies a policy, and which of its witnesses have seen it."""
+
+    checkpoint: Checkpoint
+    seen_by: tuple[VerifierKey, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,24 @@ class WitnessPolicy:
             raise ValueError("a policy has a quorum line")
         return cls(tuple(reader.logs), reader.witnesses, reader.groups, reader.quorum)
 
-    def check(self, note: str, now: datetime) -> Checkpoint:
+    @classmethod
+    def of_log(cls, key: VerifierKey) -> "WitnessPolicy":
+        """The policy that takes one log's word, and asks for no witness."""
+        return cls((key,), {}, {}, _NOBODY)
+
+    def for_log(self, key: VerifierKey) -> "WitnessPolicy":
+        """This policy for one log alone.
+
+        Raises:
+            ValueError: If it names logs, and not this one; or the log would be its own witness.
+        """
+        if self.logs and key not in self.logs:
+            raise ValueError("the policy names other logs, and not this one")
+        if any(witness.public_key == key.public_key for witness in self.witnesses.values()):
+            raise ValueError("the log's key is that of a witness too: its word would count twice")
+        return replace(self, logs=(key,))
+
+    def check(self, note: str, now: datetime) -> OpenedCheckpoint:
         """The checkpoint in `note`, after one of the logs was found to have signed it, and enough witnesses.
 
         Raises:
@@ -98,7 +123,8 @@ class WitnessPolicy:
                 raise _refused(f"the cosignature of {one.key.name} is from the future: {one.timestamp} s since 1970")
         if not self._is_seen(opened):
             raise _refused(f"its cosignatures do not reach the quorum {self.quorum.decode(errors='replace')}")
-        return checkpoint
+        seen_by = (key for key in self.witnesses.values() if opened.by(key))
+        return OpenedCheckpoint(checkpoint, tuple(seen_by))
 
     def _is_seen(self, opened: OpenedNote) -> bool:
         seen = {name: opened.by(key) is not None for name, key in self.witnesses.items()} | {_NOBODY: True}

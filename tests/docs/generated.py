@@ -18,7 +18,7 @@ CLI_PAGE = ROOT / "docs/reference/cli.md"
 ERRORS_PAGE = ROOT / "docs/reference/errors.md"
 FAULTS_PAGE = ROOT / "docs/reference/audit-faults.md"
 
-_HELP_BLOCK = re.compile(r"^```text\n\$ (fedseg[a-z ]*) --help\n.*?^```$", re.DOTALL | re.MULTILINE)
+_HELP_BLOCK = re.compile(r"^```text\n\$ (fedseg[a-z -]*) --help\n.*?^```$", re.DOTALL | re.MULTILINE)
 _ERROR_TABLE = re.compile(r"^\| Code \|.*?(?=\n\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
