@@ -39,7 +39,7 @@ QUICK := not (processes or deployment or browser or chaos or slow or extras or d
 within = timeout --foreground --signal=INT --kill-after=30 $(1)m
 
 .PHONY: help demo fmt check lint doctest test-quick-plain test test-quick test-chaos test-coverage test-processes \
-	test-deployment test-statistical test-extras test-docs soak mutants chromium proxy-tools clean
+	test-deployment test-statistical test-extras test-docs soak mutants chromium proxy-tools go-tools clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -91,8 +91,9 @@ test-deployment: $(VENV)/.installed-test proxy-tools
 test-statistical: $(VENV)/.installed-test
 	$(call within,$(BUDGET_STATISTICAL)) $(PYTEST) -m slow
 
-test-extras: $(EXTRAS)/.installed
-	$(call within,$(BUDGET_EXTRAS)) $(EXTRAS)/bin/python -m pytest -m extras tests/extras
+# Other people's implementations as witnesses: accountants, and verifiers of signed notes and transparency logs.
+test-extras: $(EXTRAS)/.installed go-tools
+	$(call within,$(BUDGET_EXTRAS)) $(EXTRAS)/bin/python -m pytest -m extras tests/extras tests/foreign
 
 test-docs: $(VENV)/.installed-test
 	$(call within,$(BUDGET_DOCS)) $(PYTEST) -m docs
@@ -135,10 +136,10 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.installed
 
 # PyTorch goes first and alone, or pip picks another version for Opacus.
-$(EXTRAS)/.installed: pyproject.toml | $(BIN)/python
+$(EXTRAS)/.installed: pyproject.toml Makefile | $(BIN)/python
 	$(PYTHON) -m venv $(EXTRAS)
 	$(EXTRAS)/bin/$(PIP_INSTALL) torch==2.13.0
-	$(EXTRAS)/bin/$(PIP_INSTALL) --editable '.[opacus]' 'pytest>=9' 'hypothesis>=6.140'
+	$(EXTRAS)/bin/$(PIP_INSTALL) --editable '.[opacus]' 'sigstore==4.5.*' 'pytest>=9' 'hypothesis>=6.140'
 	@touch $@
 
 # A browser for the tests that look at the report, and the one library that its driver (a Node.js) needs beyond libc.
@@ -154,4 +155,11 @@ proxy-tools:
 	@if ! { command -v nginx && command -v faketime && command -v nft && command -v ip; } >/dev/null \
 	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light faketime nftables iproute2; \
+	fi
+
+# Go and its packages for transparency logs, which check what a ledger gives out. As above.
+go-tools:
+	@if ! { command -v go && test -d /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog; } >/dev/null \
+	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends golang-go golang-golang-x-mod-dev; \
 	fi

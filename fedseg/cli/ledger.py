@@ -121,7 +121,8 @@ def prove(
             out.write_text(text, "utf-8")
     data = {
         "kind": "consistency" if seq is None else "inclusion",
-        ("old_size" if seq is None else "index"): from_ if seq is None else seq,
+        "index": seq,
+        "old_size": from_,
         "origin": newest.origin,
         "size": newest.size,
         "root": newest.root.hex(),
@@ -256,6 +257,7 @@ def _check_growth(text: str, old: Path | None, trusted: "WitnessPolicy") -> dict
 
 
 def _facts(kind: str, opened: "OpenedCheckpoint") -> dict[str, Any]:
+    """What both kinds of proof show; and None for what only one does."""
     return {
         "verified": True,
         "kind": kind,
@@ -263,6 +265,7 @@ def _facts(kind: str, opened: "OpenedCheckpoint") -> dict[str, Any]:
         "size": opened.checkpoint.size,
         "root": opened.checkpoint.root.hex(),
         "witnesses": [key.name for key in opened.seen_by],
+        **dict.fromkeys(("index", "leaf_hash", "entry", "old_size", "old_root")),
     }
 
 

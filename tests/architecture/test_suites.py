@@ -7,7 +7,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 
-SUITES = {"browser": "browser", "docs": "docs", "extras": "extras", "system": "deployment"}
+SUITES = {"browser": "browser", "docs": "docs", "extras": "extras", "foreign": "extras", "system": "deployment"}
 """Folders all of whose tests belong to one suite, and that suite's marker."""
 
 MODULES = [(path, SUITES[path.parent.name]) for path in sorted(TESTS.rglob("test_*.py")) if path.parent.name in SUITES]

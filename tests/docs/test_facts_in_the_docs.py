@@ -13,6 +13,7 @@ import tomli_w
 from fedseg.cli.main import run_command
 from fedseg.clustering.schedule import Kind
 from fedseg.ledger.keys import SigningKey
+from fedseg.ledger.reading import read_ledger
 from fedseg.plan import Plan, parse_plan
 from fedseg.privacy.budget import epsilon_of, parse_fraction, shown_epsilon
 from fedseg.simulation.data import all_customers, split_units
@@ -120,6 +121,9 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg policy test": [*policy, "--plan", "plan.toml"],
         "fedseg budget show": [ledger],
         "fedseg ledger verify": ["server/ledger.db"],
+        "fedseg ledger checkpoint": [ledger],
+        "fedseg ledger prove": [ledger, "1", "--out", "1.tlog-proof"],
+        "fedseg ledger check-proof": ["1.tlog-proof", "--key", read_ledger(run.out / ledger).verifier_key.to_text()],
         "fedseg ledger export": [ledger, "--out", "export.txt"],
         "fedseg segments show": ["."],
         "fedseg segments describe": ["."],
