@@ -37,8 +37,9 @@ from fedseg.ledger.keys import PublicKey
 from fedseg.policy.document import Policy
 from fedseg.policy.purposes import Purpose
 from fedseg.policy.rules import RuleOutcome, check_policy
-from fedseg.privacy.account import Caps
 from fedseg.privacy.budget import PrivacyBudget, parse_fraction, rho_of
+from fedseg.privacy.entries import ApprovalRules
+from fedseg.privacy.state import NO_OFFICERS, Caps
 
 PLAN_BYTES_MAX = 256 * 1024
 PLAN_DIMENSIONS_MAX = 1024
@@ -404,9 +405,11 @@ def policy_outcomes(plan: Plan, policy: Policy) -> list[RuleOutcome]:
 
 
 def caps_of(policy: Policy) -> Caps:
-    """The budget part of a policy, as a unit's account takes it."""
+    """The part of a policy that a unit's account enforces."""
     limits = {purpose.value: rule.rho_cap for purpose, rule in policy.purposes.items() if rule.rho_cap is not None}
-    return Caps(policy.digest, policy.budget.rho_cap, policy.budget.delta, limits)
+    rules = policy.approvals
+    approvals = NO_OFFICERS if rules is None else ApprovalRules.model_validate_json(rules.model_dump_json())
+    return Caps(policy.digest, policy.budget.rho_cap, policy.budget.delta, limits, approvals)
 
 
 def _plan_error(why: str) -> PlanError:

@@ -120,6 +120,9 @@ def policy_line(document: bytes, *, place: int = 1) -> Line:
         "rho_cap": fraction_text(caps.rho_cap),
         "delta": fraction_text(caps.delta),
         "purpose_rho_caps": {name: fraction_text(rho) for name, rho in caps.purpose_rho_caps.items()},
+        "approvals": caps.approvals.model_dump(mode="json", exclude_none=True),
+        "signatures": [],
+        "version": 1,
     }
     return Line("policy", body, (f"policy:{caps.policy_sha256}:{place}", document))
 
@@ -134,6 +137,9 @@ def approval_line(plan: Plan, document: bytes, policy: bytes, *, reserved_before
         "policy_sha256": load_policy(policy).digest,
         "source_sha256": "ab" * 32,
         "approved_at": "2025-06-01",
+        "officers": [],
+        "automatic": False,
+        "version": 1,
     }
     return Line("approval", body, (f"plan:{plan.digest}", document))
 
@@ -183,6 +189,8 @@ def release_line(plan: Plan, unit: str, step: int, *, policy: bytes, key: Signin
         "noise_source": "system",
         "policy_sha256": load_policy(policy).digest,
         "gate_commitment": "ef" * 32,
+        "released_on": "2025-06-01",
         "software": "fedseg 0.1.0",
+        "version": 1,
     }
     return Line("release", body, (f"release:{wanted}", data))

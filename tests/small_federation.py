@@ -62,9 +62,12 @@ trust_models: [unit-noise, secure-aggregation]
 """
 
 
-def policy_document(*, columns: Sequence[str] = FEATURES, min_cohort: int = 5, rho_cap: str = "4/1") -> bytes:
-    """A policy that allows these columns for segment statistics."""
-    return POLICY.format(columns=", ".join(columns), min_cohort=min_cohort, rho_cap=rho_cap).encode()
+def policy_document(
+    *, columns: Sequence[str] = FEATURES, min_cohort: int = 5, rho_cap: str = "4/1", approvals: str = ""
+) -> bytes:
+    """A policy that allows these columns for segment statistics; `approvals` is that part of it, as YAML."""
+    text = POLICY.format(columns=", ".join(columns), min_cohort=min_cohort, rho_cap=rho_cap)
+    return (text + approvals).encode()
 
 
 def plan_terms(units: Iterable[Mapping[str, str]], **changes: Any) -> dict[str, Any]:

@@ -2,33 +2,14 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from datetime import date
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedseg.audit.faults import Fault, accused
 from fedseg.errors import FedsegError, VerificationError
 from fedseg.ledger.entries import Entry
-from fedseg.privacy.budget import parse_fraction
-
-
-def _fraction(text: str) -> str:
-    parse_fraction(text)
-    return text
-
-
-def _day(text: str) -> str:
-    if date.fromisoformat(text).isoformat() != text:
-        raise ValueError("not a day written as YYYY-MM-DD")
-    return text
-
-
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-FractionText = Annotated[str, AfterValidator(_fraction)]
-Day = Annotated[str, AfterValidator(_day)]
-Count = Annotated[int, Field(ge=0)]
-UnitName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+from fedseg.privacy.entries import UNIT_KINDS, Count, Hash, UnitBody, UnitName, unit_body
 
 
 class _Body(BaseModel):
@@ -60,61 +41,6 @@ class GenesisBody(_Body):
         """Whether the name of the log is that of its role and unit."""
         wanted = f"fedseg/unit/{self.unit}" if self.role == "unit" else "fedseg/server"
         return self.origin == wanted and bool(self.unit) == (self.role == "unit")
-
-
-class PolicyBody(_Body):
-    """A policy in force from here on."""
-
-    policy_id: str
-    policy_sha256: Hash
-    rho_cap: FractionText
-    delta: FractionText
-    purpose_rho_caps: dict[str, FractionText]
-    payload: Payload
-
-
-class ApprovalBody(_Body):
-    """A plan approved, its whole price reserved."""
-
-    plan_sha256: Hash
-    purpose: str
-    step_rhos: list[FractionText]
-    rho_reserved_after: FractionText
-    policy_sha256: Hash
-    source_sha256: Hash
-    approved_at: Day
-    max_units_attested: Count | None = None
-    payload: Payload
-
-
-class Charge(_Body):
-    """What a release cost."""
-
-    rho: FractionText
-    delta: FractionText
-    formula: str
-
-
-class ReleaseBody(_Body):
-    """One release: what, for whom, by which mechanism, at what price."""
-
-    release_id: Hash
-    plan_sha256: Hash
-    unit: UnitName
-    step: Count
-    request_sha256: Hash
-    cells: Count
-    width: Count
-    lattice: dict[str, int]
-    charge: Charge
-    mechanism: dict[str, int]
-    rho_spent_after: FractionText
-    neighbouring_relation: Literal["add-or-remove-one-customer"]
-    noise_source: Literal["system", "simulated"]
-    policy_sha256: Hash
-    gate_commitment: Hash
-    software: Annotated[str, Field(pattern=r"^fedseg [0-9A-Za-z.+-]{1,40}$")]
-    payload: Payload
 
 
 class PlanBody(_Body):
@@ -151,8 +77,26 @@ class PublicationBody(_Body):
     payload: Payload
 
 
+def read_unit_body(entry: Entry) -> UnitBody:
+    """The body of an entry of a unit's ledger, other than its genesis.
+
+    Raises:
+        VerificationError: If a field is missing, unknown, or of another format or spelling, or no unit writes it.
+    """
+    if entry.kind not in UNIT_KINDS:
+        raise failed(Fault.KIND, f"entry {entry.seq} is of a kind no unit writes: {entry.kind!r}")
+    try:
+        return unit_body(entry)
+    except ValidationError as error:
+        raise _another_shape(entry, error) from error
+    except ValueError as error:
+        raise failed(
+            Fault.FIELDS, f"entry {entry.seq} ({entry.kind}) has another shape than its kind: {error}"
+        ) from error
+
+
 def read_body(entry: Entry, kind: type[Body]) -> Body:
-    """The entry's body in its type.
+    """The body of an entry of a server's ledger, or of a genesis, in its type.
 
     Raises:
         VerificationError: If a field is missing, unknown, or of another format.
@@ -160,11 +104,15 @@ def read_body(entry: Entry, kind: type[Body]) -> Body:
     try:
         return kind.model_validate(dict(entry.body))
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        unknown = [one for one in problems if one["type"] == "extra_forbidden"]
-        fault = Fault.FORBIDDEN if unknown else Fault.FIELDS
-        place = ".".join(str(part) for part in (unknown or problems)[0]["loc"])
-        raise failed(fault, f"entry {entry.seq} ({entry.kind}) has another shape than its kind: {place}") from error
+        raise _another_shape(entry, error) from error
+
+
+def _another_shape(entry: Entry, error: ValidationError) -> VerificationError:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    unknown = [one for one in problems if one["type"] == "extra_forbidden"]
+    fault = Fault.FORBIDDEN if unknown else Fault.FIELDS
+    place = ".".join(str(part) for part in (unknown or problems)[0]["loc"])
+    return failed(fault, f"entry {entry.seq} ({entry.kind}) has another shape than its kind: {place}")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from fedseg.ledger.keys import PublicKey
 from fedseg.ledger.reading import RawLedger
-from fedseg.privacy.account import AccountState
+from fedseg.privacy.state import AccountState
 from fedseg.segments.segmentation import SignedSegmentation
 
 

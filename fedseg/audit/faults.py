@@ -175,6 +175,42 @@ class Fault(enum.StrEnum):
         f"Nobody can tell what was approved. {_KEY_HOLDER}",
         _KEEP,
     )
+    UNSIGNED = (
+        "L10-unsigned",
+        "A policy came into force without the signatures of as many officers as it or the one before requires.",
+        f"The unit's rules were changed behind its officers' backs. {_KEY_HOLDER}",
+        _OFFICER,
+    )
+    DECIDED = (
+        "L10-decided",
+        "A plan was approved, refused or ended without the officers whom the policy in force asks for.",
+        f"Somebody else decided in their place, or within other terms than the policy's. {_KEY_HOLDER}",
+        _OFFICER,
+    )
+    REQUESTER = (
+        "L10-requester",
+        "An approval names a requester who has not signed the plan.",
+        f"The plan was counted under somebody else's limit. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    ENDED = (
+        "L10-ended",
+        "An approval ended without a reason, too early or too late, or went on after its end.",
+        f"Budget was given back, or spent, that should not have been. {_KEY_HOLDER}",
+        _KEEP,
+    )
+    CLOCK = (
+        "L8-clock",
+        "An entry is dated before the one that stands before it.",
+        "The unit's clock was set back, so that consents or approvals that had ended could count again.",
+        _OFFICER,
+    )
+    RIGHTS = (
+        "L8-rights",
+        "The daily entries about rights requests have a gap, or one of them stands too early.",
+        f"Rights requests of a day may have been left out. {_KEY_HOLDER}",
+        _OFFICER,
+    )
     ATTESTED = (
         "L10-attested",
         "An approval attests something else about shared customers than its plan needs.",

@@ -17,8 +17,8 @@ from fedseg.audit.unit_ledger import UnitReplay
 from fedseg.ledger.keys import PublicKey
 from fedseg.ledger.raw import RawLedger
 from fedseg.plan import Plan
-from fedseg.privacy.account import AccountState
 from fedseg.privacy.noise import SystemNoise
+from fedseg.privacy.state import AccountState
 from fedseg.segments.segmentation import SignedSegmentation
 
 

@@ -23,11 +23,12 @@ from fedseg.errors import BudgetError
 from fedseg.ledger.canonical import Json, canonical, sha256_hex
 from fedseg.ledger.journal import MemoryLedger
 from fedseg.ledger.keys import SigningKey
-from fedseg.privacy.account import Caps, PrivacyAccount
+from fedseg.privacy.account import PlanTerms, PrivacyAccount, day_of
 from fedseg.privacy.budget import PrivacyBudget, epsilon_of, fraction_text, rho_of, shown_epsilon, upper_float
 from fedseg.privacy.noise import Noise
 from fedseg.privacy.release import HEADER, ReleaseTicket, release
 from fedseg.privacy.sensitive import Sensitive
+from fedseg.privacy.state import Caps
 
 Exact: TypeAlias = "int | float | str | Decimal | Fraction"
 """A number taken as exactly what it is; the text of a fraction or decimal is one too."""
@@ -133,14 +134,8 @@ class CustomerAccount:
         # A number of its own makes every fit another plan: a second fit on the same terms is charged again.
         document = canonical({**terms, "fit": secrets.token_hex(16)})
         plan_sha256 = sha256_hex(document)
-        self._account.approve(
-            plan_sha256,
-            purpose=NAME,
-            step_rhos=step_rhos,
-            document=document,
-            approved_at=datetime.now(UTC).isoformat(),
-            source_sha256=sha256_hex(b""),
-        )
+        fit = PlanTerms(plan_sha256, document, NAME, tuple(step_rhos), source_sha256=sha256_hex(b""))
+        self._account.approve(fit, day=_today())
         return OpenFit(self._account, self._key, plan_sha256, self._policy_sha256)
 
     def __copy__(self) -> Self:
@@ -181,8 +176,9 @@ class OpenFit:
             width=terms.width,
             lattice=terms.lattice.facts,
             policy_sha256=self.policy_sha256,
-            gate_commitment="",  # no consent register stands behind an array: who calls fit() answers for the rows
+            gate_commitment=sha256_hex(b""),  # no register stands behind an array: who calls fit() answers for the rows
             software=f"fedseg {fedseg.__version__}",
+            day=_today(),
         )
         released = release(statistic, noise, self.account, ticket, self.key)
         values = np.frombuffer(released.payload, "<i8", statistic.length, HEADER.size)
@@ -199,6 +195,10 @@ def exact(value: Exact) -> Fraction:
         return Fraction(value if isinstance(value, int | str | Decimal | Fraction) else float(value))
     except (ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
         raise ValueError(f"epsilon and delta must be numbers, got {value!r}") from error
+
+
+def _today() -> str:
+    return day_of(datetime.now(UTC))
 
 
 def _closed(epsilon: Fraction, delta: Fraction) -> CustomerAccount:

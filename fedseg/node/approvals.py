@@ -4,7 +4,10 @@ Afterwards nothing the server sees depends on a row any more, so this is the one
 because of its data: nobody consented, too few customers, text where numbers should be.
 """
 
-from collections.abc import Mapping
+import hashlib
+import secrets
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
@@ -19,6 +22,8 @@ from fedseg.errors import (
     TrustError,
     UnsupportedTrustError,
 )
+from fedseg.ledger.canonical import canonical
+from fedseg.ledger.keys import SIGNATURE_BYTES, SigningKey
 from fedseg.node.home import NodeHome
 from fedseg.node.source import SourceCheck, inspect_source, open_source
 from fedseg.plan import Plan, TrustModel, caps_of, policy_outcomes
@@ -26,7 +31,10 @@ from fedseg.policy.consent import fold
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.gate import Reason, decide, tally
 from fedseg.policy.rules import RuleOutcome
-from fedseg.privacy.account import AccountState, PrivacyAccount
+from fedseg.privacy.account import PlanTerms, PrivacyAccount, day_of
+from fedseg.privacy.entries import DecisionBody, Ending, Verdict
+from fedseg.privacy.signatures import PlanSignature
+from fedseg.privacy.state import AccountState
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,8 @@ class Preflight:
     """Column in the source by feature, where they differ. LOCAL."""
     reasons: dict[Reason, int]
     """Distinct customers per decision of the gate. LOCAL."""
+    waits_for: int = 0
+    """How many more officers must approve before the plan is approved."""
 
     @property
     def rho_reserved_after(self) -> Fraction:
@@ -88,6 +98,14 @@ def preflight(
     return _preflight(home, plan, load_policy(home.policy_document()), now=now, expected_sha256=expected_sha256)
 
 
+@dataclass(frozen=True, slots=True)
+class Officer:
+    """Somebody whom the unit's policy names as an officer, with the key to prove it."""
+
+    name: str
+    key: SigningKey
+
+
 def approve(
     home: NodeHome,
     plan: Plan,
@@ -96,28 +114,118 @@ def approve(
     now: datetime,
     expected_sha256: str | None = None,
     max_units_attested: int | None = None,
+    officer: Officer | None = None,
+    requester: PlanSignature | None = None,
+    automatic: bool = False,
 ) -> Preflight:
     """Run `preflight`, then log the policy in force and reserve the plan's whole price in the unit's ledger.
 
-    The policy file is read once: what was checked is what is logged.
+    The policy file is read once: what was checked is what is logged. Where the policy names officers, the plan is
+    approved once as many have said so as it requires; until then the result's `waits_for` is not 0.
+
+    Args:
+        home: The unit's.
+        plan: The plan.
+        document: Its bytes.
+        now: When.
+        expected_sha256: Hash of the agreed plan.
+        max_units_attested: The unit's word that none of its customers is in more units than this.
+        officer: Who approves; None where the policy names no officers.
+        requester: Who asks, and their signature.
+        automatic: Whether the policy's terms for the requester stand in for officers.
+
+    Raises:
+        NotApprovedError: The policy asks for an officer, has no automatic terms that cover the plan, or its approval
+            has ended before.
+        As `preflight`; then nothing was logged.
     """
     _require_attested(plan, max_units_attested)
-    policy_document = home.policy_document()
-    policy = load_policy(policy_document)
+    policy = load_policy(document_of_policy := home.policy_document())
     found = _preflight(home, plan, policy, now=now, expected_sha256=expected_sha256)
+    terms = PlanTerms(
+        plan_sha256=plan.digest,
+        document=document,
+        purpose=plan.purpose,
+        step_rhos=plan.step_rhos,
+        source_sha256=home.source_sha256,
+        max_units_attested=plan.max_units_to_attest,
+        requester=None if requester is None else requester.requester,
+        requester_signature=None if requester is None else requester.signature,
+    )
     with home.ledger() as ledger:
         account = PrivacyAccount(ledger)
-        account.adopt_policy(caps_of(policy), policy_id=policy.id, document=policy_document)
-        account.approve(
-            plan.digest,
-            purpose=plan.purpose,
-            step_rhos=plan.step_rhos,
-            document=document,
-            source_sha256=home.source_sha256,
-            approved_at=now.date().isoformat(),
-            max_units_attested=plan.max_units_to_attest,
+        account.adopt_policy(
+            caps_of(policy), policy_id=policy.id, document=document_of_policy, signatures=home.policy_signatures()
         )
-    return found
+        decision = sign_decision(home, policy, plan.digest, Verdict.APPROVE, officer=officer, now=now)
+        approved = account.approve(terms, day=day_of(now), decision=decision, automatic=automatic)
+        said = account.state().approving(plan.digest, policy.digest, home.source_sha256)
+    required = 0 if policy.approvals is None else policy.approvals.required
+    return replace(found, waits_for=0 if approved else required - len(said))
+
+
+def sign_decision(
+    home: NodeHome, policy: Policy, plan_sha256: str, verdict: Verdict, *, officer: Officer | None, now: datetime
+) -> DecisionBody | None:
+    """The officer's signed word about a plan; None where there is no officer."""
+    if officer is None:
+        return None
+    unsigned = DecisionBody(
+        verdict=verdict,
+        unit=home.settings.unit,
+        plan_sha256=plan_sha256,
+        policy_sha256=policy.digest,
+        source_sha256=home.source_sha256,
+        made_on=day_of(now),
+        officer=officer.name,
+        signature="00" * SIGNATURE_BYTES,
+    )
+    return unsigned.model_copy(update={"signature": officer.key.sign(unsigned.signed_bytes).hex()})
+
+
+def deny(home: NodeHome, plan_sha256: str, reason: str, *, now: datetime, officer: Officer | None = None) -> None:
+    """Log that the unit refuses a plan. The ledger holds a salted hash of the reason; the reason stays in LOCAL.
+
+    Raises:
+        NotApprovedError: The plan is approved already, or the policy asks for an officer.
+        TrustError: The officer is none of the policy's, or the key is another.
+        StorageError: Nothing was logged.
+    """
+    salt = secrets.token_bytes(32)
+    record = {"plan_sha256": plan_sha256, "reason": reason, "salt": salt.hex(), "day": day_of(now)}
+    home.keep_local(f"refusals/{plan_sha256}-{salt.hex()[:16]}.json", canonical(record))
+    with _account_under_policy(home) as (account, policy):
+        decision = sign_decision(home, policy, plan_sha256, Verdict.DENY, officer=officer, now=now)
+        commitment = hashlib.sha256(salt + reason.encode()).hexdigest()
+        account.refuse(plan_sha256, day=day_of(now), reason_commitment=commitment, decision=decision)
+
+
+def end_approval(
+    home: NodeHome, plan_sha256: str, ending: Ending, *, now: datetime, officer: Officer | None = None
+) -> Fraction:
+    """End an approval; returns the price of the rounds not begun, which is free again.
+
+    Raises:
+        NotApprovedError: There is no such approval, it has ended, or the policy asks for an officer.
+        TrustError: The officer is none of the policy's, or the key is another.
+    """
+    verdict = Verdict.REVOKE if ending is Ending.REVOKED else Verdict.CANCEL
+    with _account_under_policy(home) as (account, policy):
+        decision = sign_decision(home, policy, plan_sha256, verdict, officer=officer, now=now)
+        return account.close(plan_sha256, ending, day=day_of(now), decision=decision)
+
+
+@contextmanager
+def _account_under_policy(home: NodeHome) -> Generator[tuple[PrivacyAccount, Policy]]:
+    """The account, once the policy file is the policy in its ledger."""
+    document = home.policy_document()
+    policy = load_policy(document)
+    with home.ledger() as ledger:
+        account = PrivacyAccount(ledger)
+        account.adopt_policy(
+            caps_of(policy), policy_id=policy.id, document=document, signatures=home.policy_signatures()
+        )
+        yield account, policy
 
 
 def _preflight(home: NodeHome, plan: Plan, policy: Policy, *, now: datetime, expected_sha256: str | None) -> Preflight:

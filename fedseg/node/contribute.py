@@ -15,9 +15,10 @@ from fedseg.plan import Plan, parse_plan, policy_outcomes
 from fedseg.policy.consent import fold
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.gate import ConsentedTable, admit, decide
-from fedseg.privacy.account import AccountState, PrivacyAccount
+from fedseg.privacy.account import PrivacyAccount, day_of
 from fedseg.privacy.noise import Noise, NoiseSource
 from fedseg.privacy.release import Release, ReleaseTicket, recall, release
+from fedseg.privacy.state import AccountState
 
 
 def contribute(
@@ -29,7 +30,8 @@ def contribute(
     clip norm, lattice and price come from the approved plan in the unit's own ledger, never from the request.
 
     Raises:
-        NotApprovedError, StepAnsweredError, RequestError, BudgetError: Refused before any row was read.
+        NotApprovedError, StepAnsweredError, RequestError, BudgetError, PolicyError, ClockError: Refused before any row
+            was read.
         MissingColumnError, DataError, StorageError: The source or the disk is unavailable, whoever is in it.
     """
     with home.ledger() as ledger:
@@ -37,14 +39,15 @@ def contribute(
         plan = approved_plan(account, plan_sha256)
         terms = _terms(plan, request)
         policy = load_policy(home.policy_document())
-        ticket = _ticket(home, plan, terms, request_sha256, policy)
+        ticket = _ticket(home, plan, terms, request_sha256, policy=policy, now=now)
         known = recall(account, ticket.release_id)
         if known is not None:
             return known
         state = account.state()
         _require_as_approved(home, state, plan, policy)
+        state.require_day(ticket.day)
         charge = terms.mechanism.charge(terms.lattice.l2_sensitivity_squared)
-        state.require_step(plan_sha256, request.step, ticket.release_id, charge)
+        state.require_step(plan_sha256, request.step, ticket.release_id, charge, ticket.day)
         noise = Noise.draw(terms.mechanism, terms.length, source)
         consented, ticket = _pass_gate(home, plan, policy, ticket, now)
         statistic = summarize(encode(consented, plan.encoders), request, terms.lattice)
@@ -65,7 +68,7 @@ def approved_plan(account: PrivacyAccount, plan_sha256: str) -> Plan:
     """The plan of this hash as the unit approved it.
 
     Raises:
-        NotApprovedError: If the unit has not approved it.
+        NotApprovedError: If the unit has not approved it, or has revoked its approval.
         PlanMismatchError: If this version reads the approved bytes as another plan.
     """
     plan = parse_plan(account.plan_document(plan_sha256))
@@ -93,7 +96,9 @@ def _terms(plan: Plan, request: RoundRequest) -> StepTerms:
     return plan.terms[request.step]
 
 
-def _ticket(home: NodeHome, plan: Plan, terms: StepTerms, request_sha256: str, policy: Policy) -> ReleaseTicket:
+def _ticket(
+    home: NodeHome, plan: Plan, terms: StepTerms, request_sha256: str, *, policy: Policy, now: datetime
+) -> ReleaseTicket:
     unit = home.settings.unit
     index = plan.unit_index(unit)
     if index is None:
@@ -114,6 +119,7 @@ def _ticket(home: NodeHome, plan: Plan, terms: StepTerms, request_sha256: str, p
         policy_sha256=policy.digest,
         gate_commitment="",
         software=f"fedseg {fedseg.__version__}",
+        day=day_of(now),
     )
 
 

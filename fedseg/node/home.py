@@ -8,6 +8,7 @@ HOME/LOCAL/               never leaves the unit: register.db, keys/, and whateve
 
 import functools
 import hashlib
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import Annotated, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fedseg.errors import PolicyError, SettingsError
+from fedseg.errors import PolicyError, SettingsError, StorageError
 from fedseg.ledger.canonical import canonical, sha256_hex
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.store import Ledger
 from fedseg.node.register import Register
+from fedseg.privacy.entries import OfficerSignature
+from fedseg.privacy.signatures import read_policy_signatures
 
 LOCAL = "LOCAL"
 
@@ -132,6 +135,35 @@ class NodeHome:
                 "this unit has no policy",
                 why=f"{self.path / 'policy.yaml'}: {error.strerror}",
                 fix="put a policy there; policies/minimal.yaml is a start",
+            ) from error
+
+    def policy_signatures(self) -> list[OfficerSignature]:
+        """The officers' signatures beside the policy file; none if there is no such file.
+
+        Raises:
+            TrustError: If the file is not one that `fedseg policy sign` writes.
+        """
+        return read_policy_signatures(self.path / "policy.yaml")
+
+    def keep_local(self, name: str, data: bytes) -> None:
+        """Write a new file below LOCAL that only its owner can read.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        path = self.path / LOCAL / name
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(
+                f"{path} was not written",
+                why=error.strerror or "unknown cause",
+                fix="free space, or check who may write",
             ) from error
 
     @property

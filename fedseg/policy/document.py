@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fedseg.errors import PolicyDocumentError, PolicyError
 from fedseg.ledger.canonical import canonical, sha256_hex
+from fedseg.ledger.keys import PublicKey
 from fedseg.policy.consent import MAX_NOTICE_VERSION, Veto
 from fedseg.policy.purposes import Purpose
 from fedseg.policy.strict_yaml import Document, Path, read_document, refusal
@@ -92,6 +93,15 @@ _VETOES: Final[Mapping[str, Veto]] = MappingProxyType(
         "minor_or_unknown_age": Veto.MINOR | Veto.AGE_UNKNOWN,
     }
 )
+
+
+def _public_key(text: str) -> str:
+    PublicKey.from_text(text)
+    return text
+
+
+PublicKeyText = Annotated[str, AfterValidator(_public_key)]
+"""An Ed25519 public key in base64, as `fedseg key new` prints it."""
 
 
 class _Part(BaseModel):
@@ -187,6 +197,60 @@ class Retention(_Part):
         return self
 
 
+class Automatic(_Part):
+    """Within what a requester's plans need no officer."""
+
+    rho_per_plan: FractionText
+    rho_per_period: FractionText
+    """Over all plans approved this way within `period_days`."""
+    period_days: Days
+
+
+class RequesterRule(_Part):
+    """What holds for plans that one requester has signed."""
+
+    public_key: PublicKeyText
+    rho_cap: FractionText | None = None
+    """Part of the customer's whole budget that this requester's plans may use; all of it if absent."""
+    automatic: Automatic | None = None
+    """Plans that are approved by themselves, once every other check has passed; none if absent."""
+
+
+Officers = Annotated[
+    Mapping[Identifier, PublicKeyText],
+    Field(min_length=1, max_length=64),
+    AfterValidator(MappingProxyType),
+    PlainSerializer(dict),
+]
+Requesters = Annotated[
+    Mapping[Identifier, RequesterRule],
+    Field(max_length=256),
+    AfterValidator(MappingProxyType),
+    PlainSerializer(dict),
+]
+
+
+class Approvals(_Part):
+    """Who approves plans, and this policy itself."""
+
+    officers: Officers
+    """Public keys by name."""
+    required: Annotated[int, Field(ge=1, le=64)]
+    """How many different officers must sign."""
+    expire_days: Days | None = None
+    """An approval ends this many days after its own; never by itself if absent."""
+    requesters: Requesters = Field(default_factory=lambda: MappingProxyType({}))
+    """Requesters of plans by name."""
+
+    @model_validator(mode="after")
+    def _can_be_fulfilled(self) -> Self:
+        if len({one.public_key for one in self.requesters.values()}) < len(self.requesters):
+            raise ValueError("each requester needs a key of their own")
+        if self.required > len(set(self.officers.values())):
+            raise ValueError("required is more than there are officers with a key of their own")
+        return self
+
+
 Rules = Annotated[
     Mapping[Purpose, PurposeRule], Field(min_length=1), AfterValidator(MappingProxyType), PlainSerializer(dict)
 ]
@@ -205,6 +269,8 @@ class Policy(_Part):
     retention: Retention
     trust_models: Annotated[tuple[TrustModelName, ...], Field(min_length=1), AfterValidator(_each_once)]
     """Trust models a plan may have; one that a version of fedseg lacks is refused by that version all the same."""
+    approvals: Approvals | None = None
+    """Who approves plans; if absent, whoever may write to the unit's home."""
 
     @model_validator(mode="after")
     def _rules_fit_together(self) -> Self:
@@ -213,6 +279,10 @@ class Policy(_Part):
                 raise _misfit(("purposes", purpose, "broader"), f"must be {purpose.broader}")
             if rule.rho_cap is not None and rule.rho_cap > self.budget.rho_cap:
                 raise _misfit(("purposes", purpose, "rho_cap"), "must be at most the rho_cap of the budget")
+        for key, one in () if self.approvals is None else self.approvals.requesters.items():
+            if one.rho_cap is not None and one.rho_cap > self.budget.rho_cap:
+                place = ("approvals", "requesters", key, "rho_cap")
+                raise _misfit(place, "must be at most the rho_cap of the budget")
         return self
 
     @property

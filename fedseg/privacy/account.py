@@ -1,173 +1,57 @@
 """`PrivacyAccount`: what a unit may still release, replayed from its ledger and nowhere else remembered.
 
-One cap per customer over everything the unit ever releases; sub-limits per purpose below it. Approving a plan
-reserves its whole price, so plans that run at the same time cannot overspend together. The same replay, `replay`,
-serves the node and the auditor.
+Here is everything that adds to a unit's ledger except releases, which only `release.py` adds. Each method is one
+transaction: what it checks and what it writes cannot be separated, whoever else writes at the same time.
 """
 
-import functools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 
-from fedseg.errors import (
-    BudgetError,
-    LedgerUnreadableError,
-    NotApprovedError,
-    PlanMismatchError,
-    PolicyError,
-    StepAnsweredError,
-)
-from fedseg.ledger.canonical import Json
+from fedseg.errors import LedgerUnreadableError, NotApprovedError, PolicyError, TrustError
 from fedseg.ledger.entries import Entry
-from fedseg.ledger.journal import Journal
-from fedseg.privacy.budget import Charge, epsilon_of, fraction_text, parse_fraction, shown_epsilon
+from fedseg.ledger.journal import Journal, Transaction
+from fedseg.ledger.keys import PublicKey
+from fedseg.privacy.entries import (
+    PLAN_CONTEXT,
+    POLICY_CONTEXT,
+    ApprovalBody,
+    ApprovalRules,
+    ClosingBody,
+    DecisionBody,
+    Ending,
+    OfficerSignature,
+    PolicyBody,
+    RefusalBody,
+    RightsBatchBody,
+    Verdict,
+)
+from fedseg.privacy.state import AccountState, Caps, Reservation, no_policy, replay, require_same_source
 
 
 @dataclass(frozen=True, slots=True)
-class Caps:
-    """The budget part of the unit's policy, as logged."""
-
-    policy_sha256: str
-    rho_cap: Fraction
-    """Most zCDP loss of one customer over everything the unit ever releases."""
-    delta: Fraction
-    """The delta at which epsilon is shown."""
-    purpose_rho_caps: Mapping[str, Fraction]
-    """Sub-limits per purpose."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """An approved plan and what it has begun to spend."""
+class PlanTerms:
+    """What the account must know of a plan to approve it."""
 
     plan_sha256: str
+    document: bytes
+    """The plan as agreed."""
     purpose: str
-    step_rhos: tuple[Fraction, ...]
-    """Price of each step, reserved at approval."""
-    policy_sha256: str
-    """The policy in force at approval."""
+    step_rhos: Sequence[Fraction]
+    """Price of each round."""
     source_sha256: str
-    """Hash of the unit's source settings at approval: which file, identifier and columns."""
-    answered: Mapping[int, str] = field(default_factory=dict)
-    """Release id by answered step."""
-    rho_spent: Fraction = Fraction(0)
-    """Sum of its charges so far."""
+    """Hash of the unit's source settings: which file, identifier and columns."""
+    max_units_attested: int | None = None
+    """The unit's word that no customer of its is in more units; None if the plan needs none."""
+    requester: str | None = None
+    """Key of whoever signed the plan."""
+    requester_signature: str | None = None
 
     @property
     def rho(self) -> Fraction:
-        """The whole reserved price."""
+        """The whole price."""
         return sum(self.step_rhos, Fraction(0))
-
-
-@dataclass(frozen=True, slots=True)
-class AccountState:
-    """The account after some entries of the ledger."""
-
-    caps: Caps | None = None
-    """None before the first policy is logged: then nothing may be approved."""
-    reservations: Mapping[str, Reservation] = field(default_factory=dict)
-    """By plan hash."""
-    rho_spent: Fraction = Fraction(0)
-    """Sum of all charges so far."""
-    noise_sources: frozenset[str] = frozenset()
-    """Every source that noise was drawn from; anything but "system" is not a differentially private release."""
-
-    @property
-    def rho_reserved(self) -> Fraction:
-        """Price of all approved plans, spent or not."""
-        return sum((one.rho for one in self.reservations.values()), Fraction(0))
-
-    def spent_for(self, purpose: str) -> Fraction:
-        """Sum of all charges of one purpose so far."""
-        return sum((one.rho_spent for one in self.reservations.values() if one.purpose == purpose), Fraction(0))
-
-    @property
-    def rho_guaranteed(self) -> Fraction:
-        """The most a customer loses: the cap in force, or what was spent before the cap was lowered below it."""
-        return self.rho_spent if self.caps is None else max(self.caps.rho_cap, self.rho_spent)
-
-    def reserved_for(self, purpose: str) -> Fraction:
-        """Price of all approved plans of one purpose."""
-        return sum((one.rho for one in self.reservations.values() if one.purpose == purpose), Fraction(0))
-
-    def require_room(self, purpose: str, rho: Fraction) -> None:
-        """Refuse a plan of price `rho` that does not fit beside all that is reserved.
-
-        Raises:
-            BudgetError: If the cap over everything, or the purpose's own, would be passed.
-            PolicyError: If no policy is logged yet.
-        """
-        self._require_under_caps(purpose, self.rho_reserved + rho, self.reserved_for(purpose) + rho)
-
-    def _require_under_caps(self, purpose: str, over_everything: Fraction, for_purpose: Fraction) -> None:
-        """The cap over everything is checked first, then the purpose's sub-limit."""
-        if self.caps is None:
-            raise PolicyError(
-                "this unit has no policy in its ledger",
-                why="nothing is allowed before a policy is logged",
-                fix="fedseg approve PLAN.toml --node HOME",
-            )
-        if over_everything > self.caps.rho_cap:
-            raise _over_budget(
-                "over everything this unit releases", over_everything, self.caps.rho_cap, self.caps.delta
-            )
-        limit = self.caps.purpose_rho_caps.get(purpose)
-        if limit is not None and for_purpose > limit:
-            raise _over_budget(f"for {purpose}", for_purpose, limit, self.caps.delta)
-
-    def require_same_source(self, plan_sha256: str, source_sha256: str) -> None:
-        """Refuse to read another file, identifier or column than was approved.
-
-        Raises:
-            NotApprovedError: If the unit has not approved the plan.
-            PlanMismatchError: If the source settings were changed since.
-        """
-        _require_same_source(self.reservation(plan_sha256), source_sha256)
-
-    def reservation(self, plan_sha256: str) -> Reservation:
-        """The approved plan of this hash.
-
-        Raises:
-            NotApprovedError: If the unit has not approved it.
-        """
-        found = self.reservations.get(plan_sha256)
-        if found is None:
-            raise NotApprovedError(
-                "this unit has not approved the plan",
-                why=f"no approval of plan {plan_sha256[:16]} stands in its ledger",
-                fix="fedseg approve PLAN.toml --node HOME",
-            )
-        return found
-
-    def require_step(self, plan_sha256: str, step: int, release_id: str, charge: Charge) -> None:
-        """Refuse a release whose step is not in the plan, is answered already, or costs more than was reserved.
-
-        The caps in force now count, not those at approval: a policy that was tightened since ends a plan it no longer
-        covers. What was answered before is not charged again and is not refused.
-        """
-        reservation = self.reservation(plan_sha256)
-        if not 0 <= step < len(reservation.step_rhos):
-            raise NotApprovedError(
-                f"step {step} is not in the approved plan",
-                why=f"it has {len(reservation.step_rhos)} steps",
-                fix="ask for a step of the plan",
-            )
-        if reservation.answered.get(step, release_id) != release_id:
-            raise StepAnsweredError(
-                f"step {step} of this plan was answered already",
-                why="it was answered to a different request, and a second answer would spend twice",
-                fix="repeat the first request to get the same bytes again",
-            )
-        if charge.rho > reservation.step_rhos[step]:
-            raise BudgetError(
-                f"step {step} would cost more than was reserved for it",
-                why=f"rho {float(charge.rho):.3g} against {float(reservation.step_rhos[step]):.3g}",
-                fix="approve the plan anew",
-            )
-        if step not in reservation.answered:
-            purpose = reservation.purpose
-            self._require_under_caps(purpose, self.rho_spent + charge.rho, self.spent_for(purpose) + charge.rho)
 
 
 class PrivacyAccount:
@@ -175,83 +59,183 @@ class PrivacyAccount:
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
+        self._known = (0, AccountState())
+        """How many committed entries were replayed, and to what. A journal only grows, or refuses to be read."""
 
     def state(self) -> AccountState:
         """The account as of now."""
-        return replay(self.journal.entries())
+        return self._committed(self.journal.entries())
 
-    def adopt_policy(self, caps: Caps, *, policy_id: str, document: bytes) -> None:
-        """Log the policy in force, unless it is the one in force already."""
+    def state_in(self, transaction: Transaction) -> AccountState:
+        """The account as a transaction of the journal sees it, with what it has appended itself."""
+        before = transaction.before.entries
+        return replay(transaction.after.entries[len(before) :], self._committed(before))
+
+    def _committed(self, entries: Sequence[Entry]) -> AccountState:
+        size, state = self._known
+        if len(entries) > size:
+            state = replay(entries[size:], state)
+            self._known = (len(entries), state)
+        return state
+
+    def adopt_policy(
+        self, caps: Caps, *, policy_id: str, document: bytes, signatures: Sequence[OfficerSignature] = ()
+    ) -> None:
+        """Log the policy in force, unless it is the one in force already.
+
+        Raises:
+            PolicyError: If it, or the one in force, names officers and too few of them have signed it.
+        """
         with self.journal.transaction() as transaction:
-            current = replay(transaction.entries()).caps
+            current = self.state_in(transaction).caps
             if current is not None and current.policy_sha256 == caps.policy_sha256:
                 return
-            body: dict[str, Json] = {
-                "policy_id": policy_id,
-                "policy_sha256": caps.policy_sha256,
-                "rho_cap": fraction_text(caps.rho_cap),
-                "delta": fraction_text(caps.delta),
-                "purpose_rho_caps": {name: fraction_text(rho) for name, rho in caps.purpose_rho_caps.items()},
-            }
-            transaction.append(
-                "policy", body, payload=(f"policy:{caps.policy_sha256}:{len(transaction.entries())}", document)
+            require_signed(current, caps, signatures)
+            body = PolicyBody(
+                policy_id=policy_id,
+                policy_sha256=caps.policy_sha256,
+                rho_cap=caps.rho_cap,
+                delta=caps.delta,
+                purpose_rho_caps=dict(caps.purpose_rho_caps),
+                approvals=caps.approvals,
+                signatures=list(signatures),
             )
+            payload = (f"policy:{caps.policy_sha256}:{transaction.after.size}", document)
+            transaction.append(body.kind, body.facts(), payload=payload)
 
     def approve(
-        self,
-        plan_sha256: str,
-        *,
-        purpose: str,
-        step_rhos: Sequence[Fraction],
-        document: bytes,
-        approved_at: str,
-        source_sha256: str,
-        max_units_attested: int | None = None,
-    ) -> None:
+        self, terms: PlanTerms, *, day: str, decision: DecisionBody | None = None, automatic: bool = False
+    ) -> bool:
         """Reserve the whole price of a plan; a plan already approved is left as it is.
 
         Args:
-            plan_sha256: The plan.
-            purpose: What its segments are for.
-            step_rhos: Price of each round.
-            document: The plan's bytes.
-            approved_at: Day, UTC.
-            source_sha256: Which file, identifier and columns.
-            max_units_attested: The unit's word that no customer of its is in more units; None if the plan needs none.
+            terms: The plan.
+            day: Today, UTC.
+            decision: An officer's; where the policy names officers, it takes as many as it requires.
+            automatic: Whether the policy's terms for the plan's requester stand in for officers.
+
+        Returns:
+            Whether it is approved now, and does not wait for more officers.
 
         Raises:
             BudgetError: If it does not fit; nothing was reserved.
+            NotApprovedError: If an earlier approval of it has ended, or the policy asks for officers.
+            TrustError: If a signature is not right.
         """
         with self.journal.transaction() as transaction:
-            state = replay(transaction.entries())
-            earlier = state.reservations.get(plan_sha256)
+            state = self.state_in(transaction)
+            state.require_day(day)
+            earlier = state.reservations.get(terms.plan_sha256)
             if earlier is not None:
-                _require_same_source(earlier, source_sha256)
-                return
-            rho = sum(step_rhos, Fraction(0))
-            state.require_room(purpose, rho)
-            if state.caps is None:  # pragma: no cover (require_room has refused; this tells the type checker)
-                raise AssertionError
-            body: dict[str, Json] = {
-                "plan_sha256": plan_sha256,
-                "purpose": purpose,
-                "step_rhos": [fraction_text(one) for one in step_rhos],
-                "rho_reserved_after": fraction_text(state.rho_reserved + rho),
-                "policy_sha256": state.caps.policy_sha256,
-                "source_sha256": source_sha256,
-                "approved_at": approved_at,
-            }
-            if max_units_attested is not None:
-                body["max_units_attested"] = max_units_attested
-            transaction.append("approval", body, payload=(f"plan:{plan_sha256}", document))
+                require_same_source(earlier, terms.source_sha256)
+                state.require_open(terms.plan_sha256, day)
+                return True
+            require_requester(terms.plan_sha256, terms.requester, terms.requester_signature)
+            for expired in [one for one in state.reservations.values() if one.is_expired(day)]:
+                _end(transaction, self.state_in(transaction), expired, Ending.EXPIRED, day)
+            state = self.state_in(transaction)
+            caps = state.require_room(terms.purpose, terms.rho, terms.requester)
+            officers: tuple[str, ...] = ()
+            if automatic:
+                state.require_automatic(terms.requester, terms.rho, day)
+            else:
+                _log_decision(transaction, state, decision, _Wanted(Verdict.APPROVE, terms.plan_sha256, day))
+                officers = self.state_in(transaction).approving(
+                    terms.plan_sha256, caps.policy_sha256, terms.source_sha256
+                )
+                if len(officers) < caps.approvals.required:
+                    return False
+            body = ApprovalBody(
+                plan_sha256=terms.plan_sha256,
+                purpose=terms.purpose,
+                step_rhos=list(terms.step_rhos),
+                rho_reserved_after=state.rho_reserved + terms.rho,
+                policy_sha256=caps.policy_sha256,
+                source_sha256=terms.source_sha256,
+                approved_at=day,
+                expires_on=expiry(caps.approvals, day),
+                officers=list(officers),
+                requester=terms.requester,
+                requester_signature=terms.requester_signature,
+                automatic=automatic,
+                max_units_attested=terms.max_units_attested,
+            )
+            transaction.append(body.kind, body.facts(), payload=(f"plan:{terms.plan_sha256}", terms.document))
+            return True
+
+    def refuse(
+        self, plan_sha256: str, *, day: str, reason_commitment: str, decision: DecisionBody | None = None
+    ) -> None:
+        """Log that a plan is refused; what officers have said for it counts no longer.
+
+        Raises:
+            NotApprovedError: If it is approved already, or the policy asks for an officer.
+            TrustError: If the officer's signature is not right.
+        """
+        with self.journal.transaction() as transaction:
+            state = self.state_in(transaction)
+            state.require_day(day)
+            if plan_sha256 in state.reservations:
+                raise NotApprovedError(
+                    "the plan is approved already",
+                    why="what is approved is not denied any more, it is revoked",
+                    fix="fedseg revoke ID --node HOME",
+                )
+            caps = require_caps(state)
+            _log_decision(transaction, state, decision, _Wanted(Verdict.DENY, plan_sha256, day))
+            body = RefusalBody(
+                plan_sha256=plan_sha256,
+                policy_sha256=caps.policy_sha256,
+                refused_on=day,
+                reason_commitment=reason_commitment,
+            )
+            transaction.append(body.kind, body.facts())
+
+    def close(self, plan_sha256: str, ending: Ending, *, day: str, decision: DecisionBody | None = None) -> Fraction:
+        """End an approval before its plan has ended; returns the price of the rounds not begun, which is free again.
+
+        Raises:
+            NotApprovedError: If there is no such approval, it has ended, or the policy asks for an officer.
+            TrustError: If the officer's signature is not right.
+        """
+        verdict = Verdict.REVOKE if ending is Ending.REVOKED else Verdict.CANCEL
+        with self.journal.transaction() as transaction:
+            state = self.state_in(transaction)
+            state.require_day(day)
+            found = state.require_open(plan_sha256, day)
+            _log_decision(transaction, state, decision, _Wanted(verdict, plan_sha256, day))
+            return _end(transaction, self.state_in(transaction), found, ending, day)
+
+    def close_expired(self, *, day: str) -> None:
+        """End every approval whose time is over."""
+        if not any(one.is_expired(day) for one in self.state().reservations.values()):
+            return
+        with self.journal.transaction() as transaction:
+            state = self.state_in(transaction)
+            state.require_day(day)
+            for expired in [one for one in state.reservations.values() if one.is_expired(day)]:
+                _end(transaction, self.state_in(transaction), expired, Ending.EXPIRED, day)
+
+    def add_rights_batch(self, *, period: str, capacity: int, root: bytes) -> None:
+        """Log the one entry about a day's rights requests.
+
+        Raises:
+            ValueError: If the day before it has none yet, or it has its own: then the caller has miscounted.
+        """
+        with self.journal.transaction() as transaction:
+            state = self.state_in(transaction)
+            if state.rights_period is not None and period != next_day(state.rights_period):
+                raise ValueError(f"after {state.rights_period} comes another day than {period}")
+            body = RightsBatchBody(period=period, capacity=capacity, root=root.hex())
+            transaction.append(body.kind, body.facts())
 
     def plan_document(self, plan_sha256: str) -> bytes:
         """The bytes of an approved plan, as approved.
 
         Raises:
-            NotApprovedError: If the unit has not approved it.
+            NotApprovedError: If the unit has not approved it, or has revoked its approval.
         """
-        self.state().reservation(plan_sha256)
+        self.state().require_served(plan_sha256)
         document = self.journal.payload(f"plan:{plan_sha256}")
         if document is None:
             raise LedgerUnreadableError(
@@ -262,110 +246,143 @@ class PrivacyAccount:
         return document
 
 
-def replay(entries: Iterable[Entry]) -> AccountState:
-    """The account after these entries; pure.
+def day_of(now: datetime) -> str:
+    """The day as entries state it: UTC, YYYY-MM-DD."""
+    return now.astimezone(UTC).date().isoformat()
+
+
+def next_day(day: str) -> str:
+    """The day after."""
+    return (date.fromisoformat(day) + timedelta(days=1)).isoformat()
+
+
+def expiry(rules: ApprovalRules, day: str) -> str | None:
+    """The last day of an approval of `day`."""
+    if rules.expire_days is None:
+        return None
+    return (date.fromisoformat(day) + timedelta(days=rules.expire_days)).isoformat()
+
+
+def require_caps(state: AccountState) -> Caps:
+    """The caps of the policy in force.
 
     Raises:
-        LedgerUnreadableError: If an entry cannot be understood: an account that cannot be replayed allows nothing.
+        PolicyError: If no policy is logged yet.
     """
-    return functools.reduce(apply_entry, entries, AccountState())
+    if state.caps is None:
+        raise no_policy()
+    return state.caps
 
 
-def apply_entry(state: AccountState, entry: Entry) -> AccountState:
-    """The account after one more entry.
+def require_signed(current: Caps | None, caps: Caps, signatures: Sequence[OfficerSignature]) -> None:
+    """Refuse a policy that too few officers have signed: both its own and those of the policy it replaces count.
 
     Raises:
-        LedgerUnreadableError: If the entry cannot be understood.
+        PolicyError: If it names officers, or the one in force does, and fewer of them have signed than it requires.
     """
+    message = POLICY_CONTEXT + bytes.fromhex(caps.policy_sha256)
+    for rules in [caps.approvals] if current is None else [current.approvals, caps.approvals]:
+        signed = {
+            one.officer
+            for one in signatures
+            if one.officer in rules.officers and _is_signed(rules.officers[one.officer], one.signature, message)
+        }
+        if len(signed) < rules.required:
+            raise PolicyError(
+                "too few officers have signed the policy",
+                why=f"{len(signed)} of the {rules.required} required signatures are there and right",
+                fix="fedseg policy sign policy.yaml --officer NAME --officer-key FILE",
+            )
+
+
+def require_requester(plan_sha256: str, requester: str | None, signature: str | None) -> None:
+    """Refuse a plan that names a requester who has not signed it.
+
+    Raises:
+        TrustError: If the signature is not the requester's, or one stands without the other.
+    """
+    if requester is None and signature is None:
+        return
+    message = PLAN_CONTEXT + bytes.fromhex(plan_sha256)
+    if not _is_signed(requester or "", signature or "", message):
+        raise TrustError(
+            "the plan's signature is not right",
+            why="the file beside it was made for another plan, or with another key than it names",
+            fix="ask the requester to sign again: fedseg plan sign PLAN.toml --key FILE",
+        )
+
+
+def require_decided(state: AccountState, decision: DecisionBody) -> None:
+    """Refuse a decision that no officer of the policy in force has signed.
+
+    Raises:
+        TrustError: If the policy in force is another or names no such officer, or the signature is not the officer's.
+    """
+    caps = require_caps(state)
+    key = caps.approvals.officers.get(decision.officer)
+    if key is None or decision.policy_sha256 != caps.policy_sha256:
+        raise TrustError(
+            f"{decision.officer} is no officer of the policy in force",
+            why="only the officers it names decide about plans",
+            fix=f"name one of: {', '.join(sorted(caps.approvals.officers)) or 'nobody is named'}",
+        )
+    if not _is_signed(key, decision.signature, decision.signed_bytes):
+        raise TrustError(
+            f"the decision is not signed by {decision.officer}",
+            why="the policy names another key for this officer",
+            fix="use the officer's own key file",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The decision that an officer must have signed."""
+
+    verdict: Verdict
+    plan_sha256: str
+    day: str
+
+
+def _log_decision(
+    transaction: Transaction, state: AccountState, decision: DecisionBody | None, wanted: _Wanted
+) -> None:
+    """Append the officer's decision; none is needed where the policy names no officers.
+
+    Raises:
+        NotApprovedError: If it names some, and there is no decision.
+        TrustError: If the decision is not an officer's.
+        ValueError: If it is about something else.
+    """
+    if decision is None:
+        if require_caps(state).approvals.required:
+            raise NotApprovedError(
+                "an officer must decide this",
+                why="the unit's policy says who does",
+                fix="add --officer NAME --officer-key FILE",
+            )
+        return
+    require_decided(state, decision)
+    if _Wanted(decision.verdict, decision.plan_sha256, decision.made_on) != wanted:
+        raise ValueError("the decision is about something else")
+    if decision not in state.decisions.get(wanted.plan_sha256, ()):
+        transaction.append(decision.kind, decision.facts())
+
+
+def _end(transaction: Transaction, state: AccountState, found: Reservation, ending: Ending, day: str) -> Fraction:
+    returned = found.rho - found.rho_spent
+    body = ClosingBody(
+        plan_sha256=found.plan_sha256,
+        ending=ending,
+        rho_returned=returned,
+        rho_reserved_after=state.rho_reserved - returned,
+        closed_on=day,
+    )
+    transaction.append(body.kind, body.facts())
+    return returned
+
+
+def _is_signed(key: str, signature: str, message: bytes) -> bool:
     try:
-        return _apply(state, entry)
-    except (KeyError, ValueError, TypeError) as error:
-        raise LedgerUnreadableError(
-            f"entry {entry.seq} of the ledger cannot be understood",
-            why=f"its kind is {entry.kind!r} and its fields are not those of that kind",
-            fix="fedseg ledger verify LEDGER",
-        ) from error
-
-
-def _apply(state: AccountState, entry: Entry) -> AccountState:
-    body = entry.body
-    if entry.kind == "genesis":
-        return state
-    if entry.kind == "policy":
-        limits = body["purpose_rho_caps"]
-        if not isinstance(limits, Mapping):
-            raise TypeError("purpose_rho_caps must be an object")
-        caps = Caps(
-            policy_sha256=_text(body["policy_sha256"]),
-            rho_cap=parse_fraction(_text(body["rho_cap"])),
-            delta=parse_fraction(_text(body["delta"])),
-            purpose_rho_caps={name: parse_fraction(_text(rho)) for name, rho in limits.items()},
-        )
-        return replace(state, caps=caps)
-    if entry.kind == "approval":
-        return _apply_approval(state, body)
-    if entry.kind == "release":
-        return _apply_release(state, body)
-    raise ValueError(f"unknown kind {entry.kind}")
-
-
-def _apply_approval(state: AccountState, body: Mapping[str, Json]) -> AccountState:
-    rhos = body["step_rhos"]
-    if not isinstance(rhos, list):
-        raise TypeError("step_rhos must be a list")
-    plan = _text(body["plan_sha256"])
-    reservation = Reservation(
-        plan_sha256=plan,
-        purpose=_text(body["purpose"]),
-        step_rhos=tuple(parse_fraction(_text(rho)) for rho in rhos),
-        policy_sha256=_text(body["policy_sha256"]),
-        source_sha256=_text(body["source_sha256"]),
-    )
-    if plan in state.reservations:
-        raise ValueError("a plan is approved twice")
-    return replace(state, reservations={**state.reservations, plan: reservation})
-
-
-def _apply_release(state: AccountState, body: Mapping[str, Json]) -> AccountState:
-    plan, step, charge = _text(body["plan_sha256"]), body["step"], body["charge"]
-    if not isinstance(step, int) or isinstance(step, bool) or not isinstance(charge, Mapping):
-        raise TypeError("step must be an integer and charge an object")
-    reservation = state.reservations[plan]
-    if step in reservation.answered:
-        raise ValueError("a step is answered twice")
-    rho = parse_fraction(_text(charge["rho"]))
-    answered = replace(
-        reservation,
-        answered={**reservation.answered, step: _text(body["release_id"])},
-        rho_spent=reservation.rho_spent + rho,
-    )
-    return replace(
-        state,
-        reservations={**state.reservations, plan: answered},
-        rho_spent=state.rho_spent + rho,
-        noise_sources=state.noise_sources | {_text(body["noise_source"])},
-    )
-
-
-def _require_same_source(reservation: Reservation, source_sha256: str) -> None:
-    if reservation.source_sha256 != source_sha256:
-        raise PlanMismatchError(
-            "the unit's source settings are not those the plan was approved with",
-            why="file, identifier or columns in node.toml were changed since",
-            fix="restore [source] in node.toml, or ask for a new plan",
-        )
-
-
-def _text(value: Json) -> str:
-    if not isinstance(value, str):
-        raise TypeError("expected text")
-    return value
-
-
-def _over_budget(scope: str, wanted: Fraction, cap: Fraction, delta: Fraction) -> BudgetError:
-    after, limit = shown_epsilon(epsilon_of(wanted, delta)), shown_epsilon(epsilon_of(cap, delta))
-    return BudgetError(
-        f"this does not fit into the privacy budget {scope}",
-        why=f"it would bring epsilon to {after}, the limit is {limit}",
-        fix="lower epsilon in the plan, or have the officer change the policy: fedseg budget show HOME",
-    )
+        return PublicKey.from_text(key).verify(bytes.fromhex(signature), message)
+    except ValueError:
+        return False

@@ -12,14 +12,14 @@ from typing import Final, NoReturn, final
 import numpy as np
 from numpy.typing import NDArray
 
-from fedseg.ledger.canonical import Json, canonical, sha256_hex
+from fedseg.ledger.canonical import canonical, sha256_hex
 from fedseg.ledger.keys import SigningKey
-from fedseg.privacy.account import PrivacyAccount, replay
-from fedseg.privacy.budget import fraction_text
+from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.entries import ChargeFacts, ReleaseBody
 from fedseg.privacy.noise import Noise
 from fedseg.privacy.sensitive import Sensitive
 
-NEIGHBOURING_RELATION = "add-or-remove-one-customer"
+NEIGHBOURING_RELATION: Final = "add-or-remove-one-customer"
 """The relation every charge refers to: two tables that differ by all the rows of one customer."""
 
 SIGNATURE_CONTEXT = b"fedseg/release/v1\n"
@@ -101,6 +101,8 @@ class ReleaseTicket:
     """Salted commitment to the consent decisions behind this release."""
     software: str
     """Version of the code that ran."""
+    day: str
+    """Today, UTC."""
 
     @property
     def release_id(self) -> str:
@@ -114,7 +116,10 @@ def release_id(plan_sha256: str, unit: str, step: int, request_sha256: str) -> s
 
 
 def recall(account: PrivacyAccount, wanted: str) -> Release | None:
-    """The release of this id if it was made before, byte for byte; costs nothing, adds nothing."""
+    """The release of this id if it was made before, byte for byte; costs nothing, adds nothing.
+
+    The caller has seen that the approval was not revoked.
+    """
     stored = account.journal.payload(f"release:{wanted}")
     return None if stored is None else Release(wanted, stored, _TOKEN)
 
@@ -146,39 +151,37 @@ def release(
         raise ValueError("noise, statistic and ticket must have the same length")
     charge = noise.mechanism.charge(statistic.l2_sensitivity_squared)
     with account.journal.transaction() as transaction:
-        state = replay(transaction.entries())
-        state.require_step(ticket.plan_sha256, ticket.step, ticket.release_id, charge)
+        state = account.state_in(transaction)
+        state.require_day(ticket.day)
+        state.require_step(ticket.plan_sha256, ticket.step, ticket.release_id, charge, ticket.day)
         stored = transaction.payload(f"release:{ticket.release_id}")
         if stored is None:
             # This is the door: the one place that may look.
             exact = statistic._values  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             stored = _signed(ticket, exact + noise.take(), noise.source_label, key)
-            body: dict[str, Json] = {
-                "release_id": ticket.release_id,
-                "plan_sha256": ticket.plan_sha256,
-                "unit": ticket.unit,
-                "step": ticket.step,
-                "request_sha256": ticket.request_sha256,
-                "cells": ticket.cells,
-                "width": ticket.width,
-                "lattice": dict(ticket.lattice),
-                "charge": {
-                    "rho": fraction_text(charge.rho),
-                    "delta": fraction_text(charge.delta),
-                    "formula": charge.formula,
-                },
-                "mechanism": {
+            body = ReleaseBody(
+                release_id=ticket.release_id,
+                plan_sha256=ticket.plan_sha256,
+                unit=ticket.unit,
+                step=ticket.step,
+                request_sha256=ticket.request_sha256,
+                cells=ticket.cells,
+                width=ticket.width,
+                lattice=dict(ticket.lattice),
+                charge=ChargeFacts(rho=charge.rho, delta=charge.delta, formula=charge.formula),
+                mechanism={
                     "sigma": noise.mechanism.sigma,
                     "l2_sensitivity_squared": statistic.l2_sensitivity_squared,
                 },
-                "rho_spent_after": fraction_text(state.rho_spent + charge.rho),
-                "neighbouring_relation": NEIGHBOURING_RELATION,
-                "noise_source": noise.source_label,
-                "policy_sha256": ticket.policy_sha256,
-                "gate_commitment": ticket.gate_commitment,
-                "software": ticket.software,
-            }
-            transaction.append("release", body, payload=(f"release:{ticket.release_id}", stored))
+                rho_spent_after=state.rho_spent + charge.rho,
+                neighbouring_relation=NEIGHBOURING_RELATION,
+                noise_source=noise.source_label,
+                policy_sha256=ticket.policy_sha256,
+                gate_commitment=ticket.gate_commitment,
+                released_on=ticket.day,
+                software=ticket.software,
+            )
+            transaction.append(body.kind, body.facts(), payload=(f"release:{ticket.release_id}", stored))
     return Release(ticket.release_id, stored, _TOKEN)
 
 

@@ -16,7 +16,7 @@ from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.raw import RawLedger
 from fedseg.ledger.reading import read_ledger
 from fedseg.plan import parse_plan
-from fedseg.privacy.budget import fraction_text
+from fedseg.privacy.budget import fraction_text, parse_fraction
 from fedseg.privacy.release import release_id
 from fedseg.segments.segmentation import SignedSegmentation, parse_signed
 from tests.forged_ledger import Forgery, Line, approval_line, policy_line, resigned, under_policy
@@ -269,6 +269,58 @@ def approved_for_another_purpose(case: Case) -> None:
 @shows(Fault.ATTESTED)
 def a_word_that_was_not_asked_for(case: Case) -> None:
     case.unit.line("approval").body["max_units_attested"] = 1
+    case.verify_unit()
+
+
+@shows(Fault.UNSIGNED)
+def a_policy_without_its_officers(case: Case) -> None:
+    key = SigningKey.generate().public.to_text()
+    under_policy(case.unit, policy_document(approvals=f"approvals: {{officers: {{dpo: '{key}'}}, required: 1}}\n"))
+    case.verify_unit()
+
+
+@shows(Fault.DECIDED)
+def approved_as_if_by_the_policys_own_terms(case: Case) -> None:
+    case.unit.line("approval").body["automatic"] = True
+    case.verify_unit()
+
+
+@shows(Fault.REQUESTER)
+def a_requester_who_has_not_signed(case: Case) -> None:
+    approval = case.unit.line("approval").body
+    approval["requester"] = SigningKey.generate().public.to_text()
+    approval["requester_signature"] = "00" * 64
+    case.verify_unit()
+
+
+@shows(Fault.ENDED)
+def released_after_the_end(case: Case) -> None:
+    approval, last = case.unit.line("approval").body, case.unit.line("release", 2)
+    spent = parse_fraction(case.unit.line("release", 1).body["rho_spent_after"])
+    reserved = parse_fraction(approval["rho_reserved_after"])
+    body = {
+        "version": 1,
+        "plan_sha256": approval["plan_sha256"],
+        "ending": "cancelled",
+        "rho_returned": fraction_text(reserved - spent),
+        "rho_reserved_after": fraction_text(spent),
+        "closed_on": last.body["released_on"],
+    }
+    case.unit.lines.insert(case.unit.lines.index(last), Line("closing", body))
+    case.verify_unit()
+
+
+@shows(Fault.CLOCK)
+def a_clock_set_back(case: Case) -> None:
+    case.unit.line("release", 2).body["released_on"] = "2025-05-31"
+    case.verify_unit()
+
+
+@shows(Fault.RIGHTS)
+def a_day_without_its_rights_requests(case: Case) -> None:
+    for period in ("2025-06-01", "2025-06-03"):
+        body = {"version": 1, "period": period, "capacity": 1024, "root": HASH}
+        case.unit.lines.append(Line("rights_batch", body))
     case.verify_unit()
 
 

@@ -55,7 +55,15 @@ FIELDS: list[tuple[str, str, Any, str]] = [
     ("policy", "rho_cap", "8/2", ANOTHER_SHAPE),
     ("policy", "delta", "1/1000", POLICY_SAYS),
     ("policy", "purpose_rho_caps", {"fedseg:SegmentStatistics": "1/1"}, POLICY_SAYS),
+    ("policy", "approvals", {"officers": {}, "required": 1, "requesters": {}}, POLICY_SAYS),
+    ("policy", "approvals", {"officers": {}, "required": 0}, ANOTHER_SHAPE),
+    ("policy", "signatures", [{"officer": "dpo", "signature": "a word"}], ANOTHER_SHAPE),
+    ("policy", "version", 2, ANOTHER_SHAPE),
     ("approval", "plan_sha256", HASH, PLAN_SAYS),
+    ("approval", "version", True, ANOTHER_SHAPE),
+    ("approval", "officers", ["dpo"], "names other officers"),
+    ("approval", "automatic", True, "does not check out"),
+    ("approval", "automatic", "no", ANOTHER_SHAPE),
     ("approval", "purpose", "fedseg:SegmentActivation", PLAN_SAYS),
     ("approval", "step_rhos", ["1/1000", "1/1000", "1/1000"], "another price than the plan's"),
     ("approval", "step_rhos", [], "another price than the plan's"),
@@ -90,6 +98,9 @@ FIELDS: list[tuple[str, str, Any, str]] = [
     ("release", "noise_source", "a fair coin", ANOTHER_SHAPE),
     ("release", "policy_sha256", HASH, "names another policy than the one in force"),
     ("release", "gate_commitment", "no gate was ever asked", ANOTHER_SHAPE),
+    ("release", "released_on", "2025-05-31", "is of 2025-05-31, after one of"),
+    ("release", "released_on", "today", ANOTHER_SHAPE),
+    ("release", "version", 0, ANOTHER_SHAPE),
     ("release", "software", "fedseg 99.0 (audited!)", ANOTHER_SHAPE),
     ("release", "software", "other 1.0", ANOTHER_SHAPE),
 ]
@@ -209,7 +220,8 @@ def a_servers_entry(unit: Forgery) -> None:
 
 
 def approved_twice(unit: Forgery) -> None:
-    again = Line("approval", dict(unit.line("approval").body), ("plan:again", unit.line("approval").data))
+    body = unit.line("approval").body | {"approved_at": unit.line("release").body["released_on"]}
+    again = Line("approval", body, ("plan:again", unit.line("approval").data))
     unit.lines.append(again)
 
 

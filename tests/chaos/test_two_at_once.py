@@ -23,7 +23,7 @@ CONTRIBUTE = "fedseg.node.contribute"
 WHILE_ANSWERING = [
     Point("plan read", f"{CONTRIBUTE}:approved_plan", call=2),
     Point("memory searched", f"{CONTRIBUTE}:recall"),
-    Point("account checked", "fedseg.privacy.account:AccountState.require_step"),
+    Point("account checked", "fedseg.privacy.state:AccountState.require_step"),
     Point("noise drawn", "fedseg.privacy.noise:Noise.draw"),
     Point("source opened", f"{CONTRIBUTE}:open_source"),
     Point("statistic summed", f"{CONTRIBUTE}:summarize"),
@@ -35,11 +35,11 @@ WHILE_ANSWERING = [
     Point("release made", f"{CONTRIBUTE}:release"),
 ]
 WHILE_APPROVING = [
-    Point("budget checked", "fedseg.privacy.account:AccountState.require_room"),
+    Point("budget checked", "fedseg.privacy.state:AccountState.require_room"),
     Point("plan checked", "fedseg.node.approvals:_preflight"),
     Point("policy committed", "fedseg.privacy.account:PrivacyAccount.adopt_policy"),
     Point("transaction about to begin", CONNECTIONS, sql="BEGIN IMMEDIATE", call=2),
-    Point("transaction begun", "fedseg.privacy.account:AccountState.require_room", "before", call=2),
+    Point("transaction begun", "fedseg.privacy.state:AccountState.require_room", "before", call=2),
     Point("about to commit", CONNECTIONS, sql="COMMIT"),
     Point("committed", CONNECTIONS, sql="PRAGMA wal_checkpoint"),
 ]

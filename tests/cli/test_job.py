@@ -1,5 +1,6 @@
 """`fedseg job`: what it says of a plan on its way from the queue to its segments, and how it ends when the job does."""
 
+import re
 import threading
 import time
 from collections.abc import Generator
@@ -169,7 +170,7 @@ def test_the_status_of_a_running_job_says_whom_it_waits_for_why_and_how_long(sce
     assert list(seen[1]["waiting"]) == ["south"]
     assert 0 < seen[1]["seconds_left"] <= 60
     assert "state      running: round 1 of 3, " in text[1]
-    assert "waits for  south: asked 0 s ago" in text[1]
+    assert re.search(r"^waits for  south: asked \d+ s ago$", text[1], re.MULTILINE)
 
 
 def test_waiting_for_a_failed_job_ends_with_the_jobs_own_error(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 `python -m tests.docs.generated` brings the pages up to date; a test says when that is needed.
 """
 
+import json
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +13,13 @@ import typer.main
 from fedseg.audit.faults import Fault
 from fedseg.cli.main import app
 from fedseg.errors import every_error
+from fedseg.privacy.entries import json_schema
 from tests.docs.transcripts import ROOT, plain_terminal
 
 CLI_PAGE = ROOT / "docs/reference/cli.md"
 ERRORS_PAGE = ROOT / "docs/reference/errors.md"
 FAULTS_PAGE = ROOT / "docs/reference/audit-faults.md"
+SCHEMA_FILE = ROOT / "docs/reference/ledger-entries.schema.json"
 
 _HELP_BLOCK = re.compile(r"^```text\n\$ (fedseg[a-z -]*) --help\n.*?^```$", re.DOTALL | re.MULTILINE)
 _ERROR_TABLE = re.compile(r"^\| Code \|.*?(?=\n\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -81,7 +84,13 @@ def with_faults(page: str) -> str:
     return _ERROR_TABLE.sub(lambda _: fault_table(), page)
 
 
+def entries_schema() -> str:
+    """The JSON Schema of a unit's entries."""
+    return json.dumps(json_schema(), indent=2, sort_keys=True) + "\n"
+
+
 if __name__ == "__main__":
+    SCHEMA_FILE.write_text(entries_schema(), encoding="utf-8")
     CLI_PAGE.write_text(with_help(CLI_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     ERRORS_PAGE.write_text(with_errors(ERRORS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     FAULTS_PAGE.write_text(with_faults(FAULTS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")

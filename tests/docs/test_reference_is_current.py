@@ -15,6 +15,7 @@ from fedseg.ledger.canonical import Json
 from fedseg.node.home import NodeSettings
 from fedseg.plan import Plan
 from fedseg.policy.document import Policy
+from fedseg.privacy.entries import UNIT_KINDS
 from fedseg.privacy.release import HEADER, NOISE_SOURCES, SIGNATURE_BYTES
 from fedseg.simulation.runner import RunResult
 from fedseg.simulation.scenario import Scenario
@@ -22,7 +23,9 @@ from tests.docs.generated import (
     CLI_PAGE,
     ERRORS_PAGE,
     FAULTS_PAGE,
+    SCHEMA_FILE,
     documented_help,
+    entries_schema,
     error_table,
     every_command,
     fault_table,
@@ -75,7 +78,7 @@ def _inner(annotation: Any) -> tuple[str, list[type[BaseModel]]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "", [annotation]
     origin = get_origin(annotation)
-    own = "[]" if origin is tuple else ".*" if origin in (dict, Mapping) else ""
+    own = "[]" if origin in (tuple, list) else ".*" if origin in (dict, Mapping) else ""
     parts = [_inner(part) for part in get_args(annotation)]
     suffixes = [suffix for suffix, models in parts if models]
     return own + (suffixes[0] if suffixes else ""), [model for _, models in parts for model in models]
@@ -145,17 +148,25 @@ def test_every_key_of_node_toml_is_explained() -> None:
 
 def test_every_field_of_every_kind_of_entry_is_in_the_reference(run: RunResult) -> None:
     page = (REFERENCE / "ledger-format.md").read_text(encoding="utf-8")
-    fields: dict[str, set[str]] = {}
+    written: dict[str, set[str]] = {}
     for facts in (*run.units, verify_ledger(run.out / "server/ledger.db")):
         for entry in facts.raw.entries:
-            fields.setdefault(f"{facts.role}: {entry.kind}", set()).update(_fields(entry.body))
-    # This policy has no sub-limit for a purpose; what it would hold has names that nobody can list.
-    fields["unit: policy"] = fields["unit: policy"] - {"purpose_rho_caps"} | {"purpose_rho_caps.*"}
-    # This plan lets a customer be in every unit, so no unit had to give its word.
-    fields["unit: approval"].add("max_units_attested")
+            written.setdefault(f"{facts.role}: {entry.kind}", set()).update(_fields(entry.body))
+    fields = {"unit: genesis": written["unit: genesis"]}
+    fields |= {f"unit: {kind}": set(dotted_keys(body)) for kind, body in UNIT_KINDS.items()}
+    fields |= {kind: found for kind, found in written.items() if kind.startswith("server: ")}
+    # What these hold has other names for each policy, mechanism and lattice.
+    fields["unit: policy"] -= {"purpose_rho_caps", "approvals.officers"}
+    fields["unit: policy"] |= {"purpose_rho_caps.*", "approvals.officers.*"}
+    named = {name for name in written["unit: release"] if name.startswith(("lattice.", "mechanism."))}
+    fields["unit: release"] = fields["unit: release"] - {"lattice", "mechanism"} | named
     assert re.findall(r"^### (\w+: \w+)$", page, re.MULTILINE) == list(fields)
     for kind, found in fields.items():
         assert set(keys(section(page, f"### {kind}"))) == found, kind
+
+
+def test_the_schema_of_entries_is_that_of_the_program() -> None:
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == entries_schema(), "run: python -m tests.docs.generated"
 
 
 def _fields(body: Mapping[str, Json]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 from fedseg.audit.verify import verify_ledger
 from fedseg.errors import TrustError, VerificationError
 from fedseg.node.approvals import approve, preflight
-from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.account import PlanTerms, PrivacyAccount
 from fedseg.privacy.budget import PrivacyBudget, epsilon_of, rho_of
 from tests.small_federation import NOW, SmallFederation, make_federation
 
@@ -59,14 +59,8 @@ def test_an_approval_without_the_word_does_not_verify(few: SmallFederation) -> N
         assert caps is not None
         assert document is not None
         account.adopt_policy(caps, policy_id=str(policy.body["policy_id"]), document=document)
-        account.approve(
-            other.plan.digest,
-            purpose=plan.purpose,
-            step_rhos=other.plan.step_rhos,
-            document=other.document,
-            source_sha256=silent.source_sha256,
-            approved_at=NOW.date().isoformat(),
-        )
+        terms = PlanTerms(other.plan.digest, other.document, plan.purpose, other.plan.step_rhos, silent.source_sha256)
+        account.approve(terms, day=NOW.date().isoformat())
     with pytest.raises(VerificationError, match="attests something else"):
         verify_ledger(silent.path / "ledger.db", silent.key.public)
 

@@ -22,7 +22,7 @@ from fedseg.ledger.entries import Entry
 from fedseg.ledger.journal import MemoryLedger
 from fedseg.node.contribute import approved_plan, contribute, reply_slot_seconds
 from fedseg.node.home import NodeHome
-from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.account import PlanTerms, PrivacyAccount
 from fedseg.privacy.noise import NoiseSource, SimulatedNoise
 from fedseg.privacy.release import Release
 from tests.small_federation import NOW, SmallFederation, policy_document, some_request
@@ -196,13 +196,8 @@ def test_a_plan_that_reads_differently_than_when_it_was_approved_is_not_run(fede
 
     policy = home.policy_document()
     account.adopt_policy(caps_of(load_policy(policy)), policy_id="small", document=policy)
-    account.approve(
-        "ab" * 32,
-        purpose=federation.plan.purpose,
-        step_rhos=federation.plan.step_rhos,
-        document=federation.document,
-        source_sha256=home.source_sha256,
-        approved_at="2025-06-01",
-    )
+    plan = federation.plan
+    terms = PlanTerms("ab" * 32, federation.document, plan.purpose, plan.step_rhos, home.source_sha256)
+    account.approve(terms, day="2025-06-01")
     with pytest.raises(PlanMismatchError, match="reads differently"):
         approved_plan(account, "ab" * 32)

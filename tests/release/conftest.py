@@ -9,15 +9,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedseg.ledger.journal import MemoryLedger
 from fedseg.ledger.keys import SigningKey
-from fedseg.privacy.account import Caps, PrivacyAccount
+from fedseg.privacy.account import PlanTerms, PrivacyAccount
 from fedseg.privacy.mechanism import DiscreteGaussian
 from fedseg.privacy.noise import Noise, SimulatedNoise
 from fedseg.privacy.release import Release, ReleaseTicket, release
 from fedseg.privacy.sensitive import Sensitive, sum_of_rows
+from fedseg.privacy.state import Caps
 
 PLAN, OTHER_PLAN = "a1" * 32, "b2" * 32
 PURPOSE = "fedseg:SegmentStatistics"
 SOURCE = "e7" * 32
+DAY = "2025-06-01"
 SIGMA, SQUARED = 2**12, 2 * 1000**2
 CELLS, WIDTH = 2, 3
 STEP_RHO = DiscreteGaussian(SIGMA).charge(SQUARED).rho
@@ -53,14 +55,8 @@ class Unit:
         purpose: str = PURPOSE,
         source: str = SOURCE,
     ) -> None:
-        self.account.approve(
-            plan,
-            purpose=purpose,
-            step_rhos=rhos,
-            document=b"plan " + plan.encode(),
-            source_sha256=source,
-            approved_at="2025-06-01",
-        )
+        terms = PlanTerms(plan, b"plan " + plan.encode(), purpose, tuple(rhos), source)
+        self.account.approve(terms, day=DAY)
 
     def ticket(self, step: int = 0, *, request: str = "d4" * 32, plan: str = PLAN) -> ReleaseTicket:
         return ReleaseTicket(
@@ -75,6 +71,7 @@ class Unit:
             policy_sha256="c3" * 32,
             gate_commitment="e5" * 32,
             software="fedseg test",
+            day=DAY,
         )
 
     def statistic(self, values: Sequence[int] = (1000, 600, -800, 0, 0, 0)) -> Sensitive:

@@ -21,11 +21,15 @@ from fedseg.errors import (
 from fedseg.ledger.canonical import Json
 from fedseg.ledger.entries import Entry
 from fedseg.ledger.store import Ledger
-from fedseg.privacy.account import AccountState, PrivacyAccount, apply_entry, replay
+from fedseg.privacy.account import PlanTerms, PrivacyAccount
 from fedseg.privacy.budget import Charge
+from fedseg.privacy.state import AccountState, apply_entry, replay
 
 if TYPE_CHECKING:
     from tests.release.conftest import Unit
+
+
+DAY = "2025-06-01"
 
 
 def charge(rho: Fraction) -> Charge:
@@ -101,21 +105,22 @@ def test_an_approval_is_looked_up_by_its_hash_alone(unit: "Unit") -> None:
 def test_an_approved_plan_whose_document_is_gone_is_not_guessed(bare: "Unit") -> None:
     bare.adopt(bare.caps())
     with bare.journal.transaction() as transaction:
-        transaction.append("approval", APPROVAL)
+        facts = {name: value for name, value in APPROVAL.items() if name != "payload"}
+        transaction.append("approval", facts, payload=("another", b""))
     with pytest.raises(LedgerUnreadableError, match="missing from the ledger"):
         bare.account.plan_document(bare.plan)
 
 
 def test_a_step_is_paid_for_only_as_approved(unit: "Unit") -> None:
     state = unit.account.state()
-    state.require_step(unit.plan, 2, "any", charge(unit.step_rho))
+    state.require_step(unit.plan, 2, "any", charge(unit.step_rho), DAY)
     with pytest.raises(NotApprovedError, match="has not approved"):
-        state.require_step(unit.other_plan, 0, "any", charge(unit.step_rho))
+        state.require_step(unit.other_plan, 0, "any", charge(unit.step_rho), DAY)
     for step in (-1, 3):
         with pytest.raises(NotApprovedError, match="not in the approved plan"):
-            state.require_step(unit.plan, step, "any", charge(unit.step_rho))
+            state.require_step(unit.plan, step, "any", charge(unit.step_rho), DAY)
     with pytest.raises(BudgetError, match="more than was reserved"):
-        state.require_step(unit.plan, 0, "any", charge(unit.step_rho + Fraction(1, 2**48)))
+        state.require_step(unit.plan, 0, "any", charge(unit.step_rho + Fraction(1, 2**48)), DAY)
 
 
 def test_the_caps_in_force_when_a_step_is_answered_count_not_those_at_approval(unit: "Unit") -> None:
@@ -164,9 +169,9 @@ def test_a_plan_is_approved_for_one_source_and_no_other(unit: "Unit") -> None:
 def test_an_answered_step_takes_its_own_request_and_no_other(unit: "Unit") -> None:
     first = unit.release(1)
     state = unit.account.state()
-    state.require_step(unit.plan, 1, first.release_id, charge(unit.step_rho))
+    state.require_step(unit.plan, 1, first.release_id, charge(unit.step_rho), DAY)
     with pytest.raises(StepAnsweredError, match="answered already"):
-        state.require_step(unit.plan, 1, "another", charge(unit.step_rho))
+        state.require_step(unit.plan, 1, "another", charge(unit.step_rho), DAY)
 
 
 def test_spending_and_sources_are_replayed_from_the_releases(unit: "Unit") -> None:
@@ -206,14 +211,8 @@ def test_two_plans_approved_at_once_never_overspend(bare: "Unit", tmp_path: Path
     def approve(plan: str) -> None:
         with Ledger.open(path, bare.key) as mine:
             try:
-                PrivacyAccount(mine).approve(
-                    plan,
-                    purpose=bare.purpose,
-                    step_rhos=(bare.step_rho,) * 2,
-                    document=b"",
-                    source_sha256=bare.source,
-                    approved_at="2025-06-01",
-                )
+                terms = PlanTerms(plan, b"", bare.purpose, (bare.step_rho,) * 2, bare.source)
+                PrivacyAccount(mine).approve(terms, day=DAY)
                 outcomes.append("approved")
             except BudgetError:
                 outcomes.append("refused")
@@ -228,25 +227,52 @@ def test_two_plans_approved_at_once_never_overspend(bare: "Unit", tmp_path: Path
     ledger.close()
 
 
+PAYLOAD: Json = {"id": "p", "sha256": "00" * 32}
 APPROVAL: dict[str, Json] = {
+    "version": 1,
     "plan_sha256": "a1" * 32,
     "purpose": "p",
     "step_rhos": ["1/8"],
+    "rho_reserved_after": "1/8",
     "policy_sha256": "c3" * 32,
     "source_sha256": "e7" * 32,
+    "approved_at": DAY,
+    "officers": [],
+    "automatic": False,
+    "payload": PAYLOAD,
 }
 POLICY: dict[str, Json] = {
+    "version": 1,
+    "policy_id": "small",
     "policy_sha256": "c3" * 32,
     "rho_cap": "1/2",
     "delta": "1/1000000",
     "purpose_rho_caps": {"p": "1/4"},
+    "approvals": {"officers": {}, "required": 0, "requesters": {}},
+    "signatures": [],
+    "payload": PAYLOAD,
 }
+CHARGE: dict[str, Json] = {"rho": "1/8", "delta": "0/1", "formula": "discrete-gaussian-zcdp"}
 RELEASE: dict[str, Json] = {
+    "version": 1,
+    "release_id": "0f" * 32,
     "plan_sha256": "a1" * 32,
+    "unit": "north",
     "step": 0,
-    "charge": {"rho": "1/8"},
-    "release_id": "r",
+    "request_sha256": "d4" * 32,
+    "cells": 2,
+    "width": 3,
+    "lattice": {"unit": 1000},
+    "charge": CHARGE,
+    "mechanism": {"sigma": 4096},
+    "rho_spent_after": "1/8",
+    "neighbouring_relation": "add-or-remove-one-customer",
     "noise_source": "system",
+    "policy_sha256": "c3" * 32,
+    "gate_commitment": "e5" * 32,
+    "released_on": DAY,
+    "software": "fedseg test",
+    "payload": PAYLOAD,
 }
 
 NOT_UNDERSTOOD: dict[str, tuple[str, Mapping[str, Any]]] = {
@@ -264,9 +290,25 @@ NOT_UNDERSTOOD: dict[str, tuple[str, Mapping[str, Any]]] = {
     "a step that is true": ("release", RELEASE | {"step": True}),
     "a step as text": ("release", RELEASE | {"step": "0"}),
     "a charge as text": ("release", RELEASE | {"charge": "1/8"}),
-    "a charge without rho": ("release", RELEASE | {"charge": {}}),
+    "a charge without rho": ("release", RELEASE | {"charge": {"delta": "0/1", "formula": "f"}}),
+    "a release of another version": ("release", RELEASE | {"version": 2}),
+    "a release without a version": ("release", {name: RELEASE[name] for name in RELEASE if name != "version"}),
+    "a release with a fact more": ("release", RELEASE | {"customers": 12}),
+    "a release without its bytes": ("release", {name: RELEASE[name] for name in RELEASE if name != "payload"}),
+    "a release that spells nothing out": ("approval", APPROVAL | {"plan_sha256": "b2" * 32, "expires_on": None}),
+    "an end of what nobody approved": (
+        "closing",
+        {
+            "version": 1,
+            "plan_sha256": "b2" * 32,
+            "ending": "revoked",
+            "rho_returned": "1/8",
+            "rho_reserved_after": "0/1",
+            "closed_on": DAY,
+        },
+    ),
     "a release without a source": ("release", RELEASE | {"noise_source": None}),
-    "a step answered before": ("release", RELEASE | {"step": 1, "release_id": "r2"}),
+    "a step answered before": ("release", RELEASE | {"step": 1, "release_id": "1f" * 32}),
 }
 
 
