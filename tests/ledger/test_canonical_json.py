@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,23 @@ def test_the_order_of_keys_does_not_matter(value: dict[str, Json]) -> None:
 def test_another_spelling_of_the_same_object_is_refused(value: dict[str, Json]) -> None:
     with pytest.raises(ValueError, match="canonical form"):
         parse_canonical(json.dumps(value, indent=1).encode() + b"\n")
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner, max_size=4)))
+def test_what_is_found_canonical_quickly_is_so_by_the_book(value: object) -> None:
+    text = json.dumps({"a": value}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    try:
+        data = text.encode()
+        parsed = parse_canonical(data)
+    except ValueError:
+        return
+    assert rfc8785.dumps(parsed) == data
+
+
+def test_keys_in_the_order_of_code_points_are_refused_where_that_is_another() -> None:
+    with pytest.raises(ValueError, match="canonical form"):
+        parse_canonical('{"\ufb33":1,"\U0001f600":2}'.encode())
+    assert list(parse_canonical('{"\U0001f600":2,"\ufb33":1}'.encode())) == ["\U0001f600", "\ufb33"]
 
 
 @given(st.binary(max_size=40))

@@ -1,5 +1,8 @@
 """Entries: what can stand in a log, and what cannot."""
 
+import threading
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +11,7 @@ from fedseg.errors import VerificationError
 from fedseg.ledger.canonical import Json, canonical
 from fedseg.ledger.entries import ENTRY_LIMIT_BYTES, Entry, Genesis, History, PayloadReference
 from fedseg.ledger.keys import SigningKey
+from fedseg.ledger.merkle import leaf_hash
 
 SHA256 = "0" * 64
 
@@ -76,6 +80,89 @@ def test_a_history_takes_only_entries_in_their_place(key: SigningKey) -> None:
     ]:
         with pytest.raises(VerificationError):
             before.extended([leaf])
+
+
+def charges(first: int, count: int, text: str = "") -> list[bytes]:
+    return [Entry(seq, "charge", {"text": text}).to_bytes() for seq in range(first, first + count)]
+
+
+def test_a_history_stays_as_it_was_when_it_is_extended(key: SigningKey) -> None:
+    short = History().extended([genesis_leaf(key)])
+    payload: Json = {"id": "release-1", "sha256": SHA256}
+    longer = short.extended([Entry(1, "charge", {"payload": payload}).to_bytes()])
+    assert (short.size, len(short.entries), short.root()) == (1, 1, leaf_hash(genesis_leaf(key)))
+    assert (dict(short.payloads), short.payload_sha256("release-1")) == ({}, None)
+    assert (dict(longer.payloads), longer.payload_sha256("release-1")) == ({"release-1": SHA256}, SHA256)
+    assert (short.last, longer.first) == (longer.entries[0], longer.entries[0])
+
+
+def test_two_histories_that_part_know_nothing_of_each_other(key: SigningKey) -> None:
+    trunk = History().extended([genesis_leaf(key), *charges(1, 4)])
+    payload: Json = {"id": "release-1", "sha256": SHA256}
+    left = trunk.extended([Entry(5, "charge", {"payload": payload}).to_bytes(), *charges(6, 3)])
+    right = trunk.extended([Entry(5, "note", {"payload": payload}).to_bytes(), *charges(6, 5, "other")])
+    again = right.extended(charges(11, 2))
+    for history, leaves in [(left, 9), (right, 11), (again, 13), (trunk, 5)]:
+        rebuilt = History().extended(entry.to_bytes() for entry in history.entries)
+        assert (history.size, history.root(), dict(history.payloads)) == (
+            leaves,
+            rebuilt.root(),
+            dict(rebuilt.payloads),
+        )
+        assert history.inclusion_proof(3) == rebuilt.inclusion_proof(3)
+    assert right.consistency_proof(5) == History().extended(e.to_bytes() for e in right.entries).consistency_proof(5)
+
+
+def test_an_extension_that_fails_leaves_the_history_as_it_was(key: SigningKey) -> None:
+    history = History().extended([genesis_leaf(key)])
+    with pytest.raises(VerificationError):
+        history.extended([*charges(1, 2), b"{}"])
+    assert (history.size, history.root()) == (1, leaf_hash(genesis_leaf(key)))
+    assert history.extended(charges(1, 1, "new")).last.body == {"text": "new"}
+
+
+def test_a_lock_that_a_fork_has_copied_stops_nobody(key: SigningKey) -> None:
+    history = History().extended([genesis_leaf(key)])
+    history._record._growing.acquire()
+    longer = history.extended(charges(1, 2))
+    assert longer.size == 3
+    assert longer.extended(charges(3, 1))._record is longer._record
+
+
+def test_threads_that_extend_one_history_get_each_their_own(key: SigningKey) -> None:
+    trunk, ended = History().extended([genesis_leaf(key)]), list[History]()
+
+    def extend(name: str) -> None:
+        history = trunk
+        for seq in range(1, 60):
+            history = history.extended(charges(seq, 1, name))
+        ended.append(history)
+
+    threads = [threading.Thread(target=extend, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(str(history.entries[1].body["text"]) for history in ended) == list("abcd")
+    for history in ended:
+        assert len({entry.body["text"] for entry in history.since(1)}) == 1
+        assert history.root() == History().extended(entry.to_bytes() for entry in history.entries).root()
+
+
+def test_a_history_says_nothing_of_sizes_it_never_had(key: SigningKey) -> None:
+    short = History().extended([genesis_leaf(key)])
+    longer = short.extended(charges(1, 3))
+    assert longer.root(1) == short.root()
+    for size in (-1, 2):
+        with pytest.raises(ValueError, match="never had"):
+            short.root(size)
+    with pytest.raises(ValueError, match="no leaf"):
+        short.inclusion_proof(1)
+
+
+def test_an_entry_changed_by_replacing_a_part_is_encoded_anew() -> None:
+    entry = Entry.from_bytes(charges(1, 1)[0])
+    assert replace(entry, body={"text": "new"}).to_bytes() == charges(1, 1, "new")[0]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fedseg.ledger.merkle import (
     EMPTY_ROOT,
     Frontier,
+    Tree,
     consistency_proof,
     inclusion_proof,
     leaf_hash,
@@ -18,7 +19,7 @@ from fedseg.ledger.merkle import (
     verify_inclusion,
 )
 
-# Test data of the Certificate Transparency reference implementation
+# Test data of the Certificate Transparency reference implementation, Apache-2.0
 # (github.com/google/certificate-transparency, merkletree tests; also used by transparency-dev/merkle).
 LEAVES = [
     bytes.fromhex(text)
@@ -82,6 +83,64 @@ def test_inclusion_proofs_are_the_published_ones(index: int, size: int) -> None:
 @pytest.mark.parametrize(("old", "size"), CONSISTENCY)
 def test_consistency_proofs_are_the_published_ones(old: int, size: int) -> None:
     assert [step.hex() for step in consistency_proof(old, HASHES[:size])] == CONSISTENCY[old, size]
+
+
+def test_the_tree_of_seven_leaves_of_rfc_6962_is_proved_as_there() -> None:
+    """RFC 6962, section 2.1.3, and RFC 9162, section 2.1.5: the same tree and paths, with the names of its nodes."""
+    a, b, c, d, e, f, j = hashes(7)
+    g, h, i = node_hash(a, b), node_hash(c, d), node_hash(e, f)
+    k, l_ = node_hash(g, h), node_hash(i, j)
+    tree = Tree(hashes(7))
+    assert tree.root() == node_hash(k, l_)
+    assert [tree.inclusion_proof(index) for index in (0, 3, 4, 6)] == [[b, h, l_], [c, g, l_], [f, j, k], [i, k]]
+    assert [tree.root(size) for size in (3, 4, 6)] == [node_hash(g, c), k, node_hash(k, i)]
+    assert [tree.consistency_proof(old) for old in (3, 4, 6)] == [[c, d, g, l_], [l_], [i, j, k]]
+
+
+def defined_root(leaves: list[bytes]) -> bytes:
+    """MTH, word for word as RFC 6962 defines it."""
+    if len(leaves) <= 1:
+        return leaves[0] if leaves else EMPTY_ROOT
+    middle = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return node_hash(defined_root(leaves[:middle]), defined_root(leaves[middle:]))
+
+
+def test_a_tree_answers_for_each_size_it_ever_had() -> None:
+    leaves, tree = hashes(70), Tree(hashes(70))
+    assert tree.size == 70
+    for size in range(71):
+        assert tree.root(size) == tree.frontier(size).root() == defined_root(leaves[:size])
+        assert tree.prefix(size).root() == defined_root(leaves[:size])
+        for index in range(0, size, 7):
+            assert tree.inclusion_proof(index, size) == Tree(leaves[:size]).inclusion_proof(index)
+        for old in range(1, size + 1, 5):
+            assert tree.consistency_proof(old, size) == Tree(leaves[:size]).consistency_proof(old)
+
+
+def test_a_prefix_grows_on_its_own() -> None:
+    tree = Tree(hashes(9))
+    prefix = tree.prefix(6)
+    prefix.append(EMPTY_ROOT)
+    assert tree.root() == root(hashes(9))
+    assert prefix.root() == root([*hashes(6), EMPTY_ROOT])
+
+
+def test_a_tree_knows_nothing_of_sizes_it_never_had() -> None:
+    tree = Tree(hashes(5))
+    for size in (-1, 6):
+        for ask in (
+            tree.root,
+            tree.frontier,
+            lambda size: tree.inclusion_proof(0, size),
+            lambda size: tree.consistency_proof(1, size),
+        ):
+            with pytest.raises(ValueError, match="never had"):
+                ask(size)
+
+
+def test_only_hashes_are_leaves() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        Tree([b"short"])
 
 
 def test_a_leaf_is_never_a_node() -> None:
