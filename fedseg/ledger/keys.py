@@ -241,14 +241,14 @@ def _save_private(path: Path, private: Ed25519PrivateKey | MLDSA44PrivateKey) ->
 def _read_private_file(path: Path) -> bytes:
     try:
         # O_NONBLOCK: a FIFO in the key's place must not make us wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        opened = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 - closed below
     except OSError as error:
         raise KeyFileError(
             f"the key file {path} cannot be opened",
             why=error.strerror or "unknown cause",
             fix="check the path, or create a new key",
         ) from error
-    with os.fdopen(descriptor, "rb") as file:
+    with opened as file:
         # The permissions of the open file, not of the name: the name could be swapped in between.
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):

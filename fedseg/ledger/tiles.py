@@ -95,17 +95,21 @@ class _Files:
     def read(self, path: str, limit: int) -> bytes:
         """A plain file of at most `limit` bytes."""
         try:
-            # No link is followed, and a FIFO in the file's place must not make us wait for ever.
-            descriptor = os.open(self._folder / path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+            file = open(self._folder / path, "rb", opener=_open_plainly)  # noqa: SIM115 - closed below
         except OSError as error:
             raise _unreadable(f"{path} cannot be opened: {error.strerror or 'unknown cause'}") from error
-        with os.fdopen(descriptor, "rb") as file:
+        with file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode) or found.st_size > min(limit, self._left):
                 raise _unreadable(f"{path} is not a plain file of at most {min(limit, self._left)} bytes")
             data = file.read(found.st_size)
         self._left -= len(data)
         return data
+
+
+def _open_plainly(path: str, flags: int) -> int:
+    """No link is followed, and a FIFO in the file's place must not make us wait for ever."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _hash_tiles(history: History) -> Iterator[tuple[str, bytes]]:

@@ -141,6 +141,8 @@ def test_what_is_not_one_plain_ed25519_key_is_refused(tmp_path: Path) -> None:
 def test_a_missing_key_file_or_something_else_in_its_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="cannot be opened"):
         SigningKey.load(tmp_path / "missing.pem")
+    with pytest.raises(KeyFileError, match="cannot be opened"):
+        SigningKey.load(tmp_path)
     os.mkfifo(tmp_path / "fifo.pem", 0o600)
     with pytest.raises(KeyFileError, match="no usable key"):
         SigningKey.load(tmp_path / "fifo.pem")
