@@ -9,7 +9,7 @@ share and the numeric kind; `categories.py` and `cycles.py` hold the others.
 import enum
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar, final
@@ -44,14 +44,30 @@ class Transform(enum.Enum):
 
     IDENTITY = "identity"
     LOG1P = "log1p"
+    """Logarithm of the value and one: for amounts, none of them negative."""
+    ASINH = "asinh"
+    """Signed logarithm: nearly the value up to 1 and the logarithm of twice the value beyond, on both sides of 0."""
 
     def forward(self, value: float) -> float:
         """The transformed value."""
-        return math.log1p(value) if self is Transform.LOG1P else value
+        return _FORWARD[self](value)
 
     def backward(self, value: float) -> float:
         """The value in original units."""
-        return math.expm1(value) if self is Transform.LOG1P else value
+        return _BACKWARD[self](value)
+
+
+_FORWARD: Mapping[Transform, Callable[[float], float]] = {
+    Transform.IDENTITY: float,
+    Transform.LOG1P: math.log1p,
+    Transform.ASINH: math.asinh,
+}
+
+_BACKWARD: Mapping[Transform, Callable[[float], float]] = {
+    Transform.IDENTITY: float,
+    Transform.LOG1P: math.expm1,
+    Transform.ASINH: math.sinh,
+}
 
 
 @final
@@ -225,8 +241,8 @@ class NumericFeature(Feature):
         """
         low, span = self._frame()
         known = np.clip(np.where(np.isnan(values), self.missing, values), self.lower, self.upper)
-        if self.transform is Transform.LOG1P:
-            known = _LOG1P(known).astype(np.float64)
+        if self.transform is not Transform.IDENTITY:
+            known = _SCALAR[self.transform](known).astype(np.float64)
         position = (known - low) / span
         whole = np.clip(np.rint((position * 2.0 - 1.0) * FEATURE_MAX), -FEATURE_MAX, FEATURE_MAX).astype(np.int64)
         numerator, denominator = self.weight.numerator, self.weight.denominator
@@ -238,11 +254,12 @@ class NumericFeature(Feature):
         """The value in original units of a position in encoded units; positions outside the box are clamped to it."""
         low, span = self._frame()
         inside = min(1.0, max(-1.0, position / self.scaled(FEATURE_MAX)))
-        value = self.transform.backward(low + (inside + 1.0) / 2.0 * span)
+        # Rounding must not lead past the upper bound: what is back from there may be larger than any float.
+        value = self.transform.backward(min(low + (inside + 1.0) / 2.0 * span, self.transform.forward(self.upper)))
         return min(self.upper, max(self.lower, value))
 
     def distance(self, positions: float) -> float:
-        """A distance in encoded units on the plan's scale: in original units, or after log1p in its logarithms."""
+        """A distance in encoded units on the plan's scale: in original units, or after a logarithm in that."""
         return positions / (2 * self.scaled(FEATURE_MAX)) * self._frame()[1]
 
     def is_missing(self, cells: pa.Array) -> NDArray[np.bool_]:
@@ -261,6 +278,9 @@ class NumericFeature(Feature):
         return low, self.transform.forward(self.upper) - low
 
 
-_LOG1P: Callable[[NDArray[np.float64]], NDArray[np.object_]] = np.frompyfunc(math.log1p, 1, 1)
+_SCALAR: Mapping[Transform, Callable[[NDArray[np.float64]], NDArray[np.object_]]] = {
+    Transform.LOG1P: np.frompyfunc(math.log1p, 1, 1),
+    Transform.ASINH: np.frompyfunc(math.asinh, 1, 1),
+}
 # Not `np.log1p`: its vector lanes and its scalar remainder may differ in the last bit, and then a customer's integer
 # would depend on where in a batch the row stands.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 LOG1P = "log1p"
+ASINH = "asinh"
 _SMALLEST_PLAIN = 1e-4
 _LARGEST_PLAIN = 1e12
 
@@ -17,7 +18,7 @@ class Axis:
     high: float
     text: Callable[[float], str]
     scale: str = "identity"
-    """"identity" or "log1p"."""
+    """"identity", "log1p" or "asinh"."""
     marks: tuple[float, ...] = ()
     """Where its ticks are; at round values if empty."""
 
@@ -35,7 +36,7 @@ class Axis:
 
 
 def position(value: float, low: float, high: float, scale: str) -> float:
-    """Where `value` stands between `low` (0) and `high` (1), on a log(1 + x) axis if `scale` is "log1p".
+    """Where `value` stands between `low` (0) and `high` (1), on an axis of log(1 + x) or arsinh(x) if `scale` says so.
 
     >>> position(9.0, 0.0, 99.0, "log1p"), position(200.0, 0.0, 100.0, "identity")
     (0.5, 1.0)
@@ -94,18 +95,19 @@ def ordinal(place: int) -> str:
 
 
 def _forward(value: float, scale: str) -> float:
-    return math.log1p(value) if scale == LOG1P else value
+    return {LOG1P: math.log1p, ASINH: math.asinh}.get(scale, float)(value)
 
 
 def _candidates(low: float, high: float, scale: str) -> Iterator[float]:
     """Round numbers, rounder ones first: for a log axis 0 and powers of ten, else multiples of 1, 2 or 5 times one."""
     if low <= 0 <= high:
         yield 0.0
-    if scale == LOG1P:
-        top = math.ceil(math.log10(max(high, 1.0)))
+    if scale in (LOG1P, ASINH):
+        top = math.ceil(math.log10(max(high, -low, 1.0)))
+        signs = (1, -1) if scale == ASINH else (1,)
         decades = range(min(0, math.floor(math.log10(max(low, 1e-3)))), top + 1)
         for leads in ((1,), (3,), (2, 5), (4, 6, 8), (1.5, 2.5, 7)):
-            yield from (lead * 10.0**decade for decade in decades for lead in leads)
+            yield from (sign * lead * 10.0**decade for decade in decades for lead in leads for sign in signs)
         return
     yield from _multiples(low, high)
 

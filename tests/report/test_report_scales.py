@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fedseg.report.scales import number, ordinal, position, ticks, whole
 
 bounds = st.tuples(st.floats(0, 1e9), st.floats(1e-3, 1e9)).map(lambda pair: (pair[0], pair[0] + pair[1]))
-scales = st.sampled_from(["identity", "log1p"])
+scales = st.sampled_from(["identity", "log1p", "asinh"])
 
 
 @given(bounds, scales, st.floats(0.05, 0.4))
@@ -36,6 +36,11 @@ def test_an_axis_without_length_puts_everything_in_the_middle() -> None:
 def test_a_linear_axis_has_multiples_of_one_two_or_five() -> None:
     assert ticks(0.0, 1250.0, "identity", 0.2) == [0.0, 500.0, 1000.0]
     assert ticks(-5.0, 5.0, "identity", 0.2) == [-5.0, 0.0, 5.0]
+
+
+def test_an_axis_with_a_signed_logarithm_has_round_values_on_both_sides_of_zero() -> None:
+    assert ticks(-5000.0, 5000.0, "asinh", 0.2) == [-5000.0, -100.0, 0.0, 100.0, 5000.0]
+    assert position(0.0, -5000.0, 5000.0, "asinh") == 0.5
 
 
 @pytest.mark.parametrize(
