@@ -26,11 +26,12 @@ from pydantic import (
 )
 
 from fedseg.clustering.algorithm import Settings
+from fedseg.clustering.bins import BINS
 from fedseg.clustering.categories import BinaryFeature, CategoricalFeature, RegionFeature
 from fedseg.clustering.cycles import CyclicFeature
 from fedseg.clustering.features import Feature, NumericFeature, Transform
 from fedseg.clustering.lattice import StepTerms
-from fedseg.clustering.schedule import Budget, Profile, step_terms
+from fedseg.clustering.schedule import INTEGERS_MAX, Budget, Profile, Single, step_terms
 from fedseg.errors import PlanError
 from fedseg.ledger.canonical import MAX_INTEGER, canonical, sha256_hex
 from fedseg.ledger.keys import PublicKey
@@ -241,16 +242,49 @@ FeatureTerms = Annotated[
 """One feature of the plan."""
 
 
-class AlgorithmTerms(_Part):
-    """The algorithm's public settings."""
+class _AlgorithmTerms(_Part):
+    """What every algorithm has."""
 
-    name: Literal["cells"]
     seed: Annotated[int, Field(ge=0, le=MAX_INTEGER)]
     """Seed of the public coins; no larger than canonical JSON keeps, or the plan would have no digest."""
     expected_customers: Annotated[int, Field(ge=1, le=10**12)]
-    """Public guess of how many customers all units have together: it sizes the rounds."""
+    """Public guess of how many customers all units have together."""
+
+
+class CellsTerms(_AlgorithmTerms):
+    """Segments; the guess of how many customers there are sizes the rounds."""
+
+    name: Literal["cells"]
     profile: Annotated[Profile, Field(strict=False)] = Profile.STANDARD
     """How many rounds."""
+
+    @property
+    def rounds(self) -> Profile:
+        """Which rounds there are."""
+        return self.profile
+
+
+class BoundsTerms(_AlgorithmTerms):
+    """Public bounds of numbers, in one round without coins; the guess only serves to say what to expect."""
+
+    name: Literal["bounds"]
+
+    @property
+    def rounds(self) -> Single:
+        """Which rounds there are."""
+        return Single.BOUNDS
+
+
+def _algorithm(terms: Any) -> str:
+    """Which algorithm it is."""
+    return str(terms.get("name") if isinstance(terms, dict) else getattr(terms, "name", ""))
+
+
+AlgorithmTerms = Annotated[
+    Annotated[CellsTerms, Tag("cells")] | Annotated[BoundsTerms, Tag("bounds")],
+    Discriminator(_algorithm, custom_error_type="algorithm", custom_error_message="name must be cells or bounds"),
+]
+"""The algorithm's public settings."""
 
 
 class UnitTerms(_Part):
@@ -295,7 +329,27 @@ class Plan(_Part):
             raise ValueError(f"the quorum is {self.quorum}, but there are only {len(names)} units")
         if self.max_units_per_customer > len(names):
             raise ValueError(f"max_units_per_customer is at most the number of units, {len(names)}")
+        if self.learns_bounds:
+            self._check_bounds()
         return self
+
+    def _check_bounds(self) -> None:
+        """What a plan for bounds cannot be, beside what no plan can be."""
+        if self.k != 1:
+            raise ValueError('with algorithm "bounds" there are no segments: k must be 1')
+        for terms in self.features:
+            if not isinstance(terms, NumericTerms) or terms.weight != 1:
+                raise ValueError(f'algorithm "bounds" takes numeric features of weight 1 only, not {terms.name}')
+        if self.dimensions * BINS > INTEGERS_MAX:
+            raise ValueError(
+                f"histograms of {self.dimensions} columns, missing flags among them, do not fit into a reply; "
+                f"{INTEGERS_MAX // BINS} do: make two plans of it"
+            )
+
+    @property
+    def learns_bounds(self) -> bool:
+        """Whether it asks for public bounds in place of segments."""
+        return isinstance(self.algorithm, BoundsTerms)
 
     @cached_property
     def encoders(self) -> tuple[Feature, ...]:
@@ -316,7 +370,7 @@ class Plan(_Part):
             self.dimensions,
             self.algorithm.expected_customers,
             self.algorithm.seed,
-            self.algorithm.profile,
+            self.algorithm.rounds,
             per_unit,
         )
 
@@ -417,9 +471,13 @@ def _plan_error(why: str) -> PlanError:
 
 
 def _place(location: tuple[str | int, ...]) -> list[str]:
-    """Where it stands in the document; pydantic also names the kind of a feature: features, 0, numeric, upper."""
+    """Where it stands in the document; pydantic also names the kind of a feature: features, 0, numeric, upper.
+
+    And that of the algorithm: algorithm, cells, seed.
+    """
     parts = [str(part) for part in location]
-    return parts[:2] + parts[3:] if parts[:1] == ["features"] else parts
+    kind = {"features": 2, "algorithm": 1}.get(parts[0] if parts else "", len(parts))
+    return parts[:kind] + parts[kind + 1 :]
 
 
 def _plain(value: Any) -> Any:

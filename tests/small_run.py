@@ -15,7 +15,7 @@ from fedseg.clustering.encode import _TOKEN, BoundedFeatures
 from fedseg.clustering.features import FEATURE_MAX
 from fedseg.clustering.lattice import Lattice, StepTerms
 from fedseg.clustering.request import RoundRequest
-from fedseg.clustering.schedule import Budget, Profile, step_terms
+from fedseg.clustering.schedule import Budget, Profile, Single, step_terms
 from fedseg.clustering.statistics import summarize
 from fedseg.privacy.budget import PrivacyBudget, rho_of
 from fedseg.privacy.noise import SimulatedNoise, discrete_gaussian
@@ -45,6 +45,11 @@ def settings_of(
 ) -> Settings:
     """Settings as a plan makes them."""
     return Settings(k, dimensions, expected_customers, seed, profile, Budget(rho, noises))
+
+
+def bounds_settings(dimensions: int, expected_customers: int, *, rho: Fraction, noises: int = 1) -> Settings:
+    """Settings as a plan for bounds makes them."""
+    return Settings(1, dimensions, expected_customers, 7, Single.BOUNDS, Budget(rho, noises))
 
 
 def terms_of(settings: Settings) -> tuple[StepTerms, ...]:

@@ -1,5 +1,7 @@
 """CELLS: private federated k-means from one repeated release, as a pure state machine: `init`, `next_request`, `step`.
 
+A plan that asks for bounds in place of segments has one round, which this machine takes like any other (`bounds.py`).
+
 Every round asks, around reference points chosen by the server, for count, clipped residual sum and clipped energy of
 each cell; what comes back is shrunk by its known noise and the server's model of the customers conditioned on it
 (`model.py`, `shrink.py`). Which rounds there are follows from the plan (`schedule.py`). Everything here is
@@ -15,12 +17,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fedseg.clustering.bounds import Histograms
 from fedseg.clustering.features import FEATURE_MAX
 from fedseg.clustering.kmeans import Cloud, cost, kmeans, lloyd, sample_points
 from fedseg.clustering.lattice import StepTerms
 from fedseg.clustering.model import Estimate, Model, Prediction, condition, gaussian_model, predict
 from fedseg.clustering.request import RADIUS_MAX, RoundRequest
-from fedseg.clustering.schedule import COVARIANCE_RADIUS, Budget, Kind, Profile, Round, schedule
+from fedseg.clustering.schedule import COVARIANCE_RADIUS, Budget, Kind, Profile, Round, Single, schedule
 from fedseg.clustering.shrink import Measured, clip_radii, measured, shrink
 
 CUSTOMERS_MIN = 30.0
@@ -50,7 +53,7 @@ class Settings:
     """Public guess of how many customers all units have together."""
     seed: int
     """Seed of the public coins."""
-    profile: Profile
+    profile: Profile | Single
     budget: Budget
 
     @cached_property
@@ -106,16 +109,18 @@ class State:
     """The last sketch, where there was one."""
     outcome: Outcome | None = None
     """The last round, when all rounds are done."""
+    histograms: Histograms | None = None
+    """What a plan for bounds asked for, when its round is done."""
 
     @property
     def segments(self) -> NDArray[np.int32]:
         """The centers when all rounds are done, shape (k, features), in encoded units.
 
         Raises:
-            ValueError: If rounds are still open.
+            ValueError: If rounds are still open, or the plan asks for bounds.
         """
         if self.centers is None or self.outcome is None:
-            raise ValueError("the last round is still open")
+            raise ValueError("there are no segments, or not yet: the last round for them is still open")
         return self.centers
 
 
@@ -151,6 +156,8 @@ def step(state: State, aggregate: Aggregate) -> State:
         after = _take_moments(state, request, aggregate.measured)
     elif kind is Kind.COVARIANCE:
         after = _take_covariance(state, request, aggregate)
+    elif kind is Kind.HISTOGRAM:
+        after = replace(state, histograms=Histograms.of(aggregate.sums, aggregate.terms, aggregate.noises))
     else:
         after = _take_cells(state, request, aggregate.measured, kind)
     return _prepare(replace(after, step=state.step + 1))

@@ -147,7 +147,7 @@ def forecast(settings: Settings, *, min_segment_size: int, amounts_share: float)
     )
     return Forecast(
         signal=found,
-        excess=CURVES[settings.profile].at(found, settings.dimensions, amounts_share),
+        excess=CURVES[Profile(settings.profile)].at(found, settings.dimensions, amounts_share),
         average_segment=average,
         smallest_segment=math.ceil(max(visible)),
         size_half_width=TWO_SIDED_95 * count_sd,

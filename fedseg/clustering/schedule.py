@@ -7,10 +7,11 @@ too high or too low costs nothing to speak of where the budget is ample, and up 
 
 import enum
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from fedseg.clustering.lattice import Statistic, StepTerms, fit_lattice
+from fedseg.clustering.lattice import Statistic, StepTerms, fit_histogram, fit_lattice
 from fedseg.privacy.budget import RHO_GRID
 
 CELLS_MAX = 512
@@ -27,12 +28,19 @@ COVARIANCE_RADIUS = Fraction(13, 10)
 
 
 class Profile(enum.StrEnum):
-    """How many rounds."""
+    """How many rounds a plan for segments has."""
 
     STANDARD = "standard"
     """Six rounds, five where the second moment would be all noise."""
     SHORT = "short"
     """Three rounds, for units that cannot stay online."""
+
+
+class Single(enum.StrEnum):
+    """Plans of one round."""
+
+    BOUNDS = "bounds"
+    """A histogram of each encoded column, from which public bounds are read."""
 
 
 class Kind(enum.Enum):
@@ -48,6 +56,8 @@ class Kind(enum.Enum):
     """One cell per segment."""
     PROFILE = "profile"
     """The last refinement, which also measures each feature's spread."""
+    HISTOGRAM = "histogram"
+    """Over which range the values of each column are spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +72,7 @@ class Round:
     @property
     def statistic(self) -> Statistic:
         """What units compute."""
-        return {Kind.COVARIANCE: Statistic.SECOND_MOMENT, Kind.PROFILE: Statistic.PROFILE}.get(
-            self.kind, Statistic.CELLS
-        )
+        return _STATISTICS.get(self.kind, Statistic.CELLS)
 
     @property
     def weights(self) -> tuple[Fraction, Fraction]:
@@ -74,9 +82,16 @@ class Round:
     @property
     def sensitivity(self) -> float:
         """L2 norm of the longest vector, in clip radii."""
-        linear = 0 if self.kind is Kind.COVARIANCE else 1
+        linear = 0 if self.kind in (Kind.COVARIANCE, Kind.HISTOGRAM) else 1
         return math.sqrt(float(sum(weight**2 for weight in self.weights)) + linear)
 
+
+_STATISTICS = {
+    Kind.COVARIANCE: Statistic.SECOND_MOMENT,
+    Kind.PROFILE: Statistic.PROFILE,
+    Kind.HISTOGRAM: Statistic.HISTOGRAM,
+}
+"""Of the kinds of rounds that do not ask for cells."""
 
 _WEIGHTS = {
     Kind.MOMENTS: (Fraction(1, 2), Fraction(1, 2)),
@@ -84,9 +99,10 @@ _WEIGHTS = {
     Kind.SKETCH: (Fraction(3, 4), Fraction(3, 10)),
     Kind.REFINE: (Fraction(1, 2), Fraction(3, 20)),
     Kind.PROFILE: (Fraction(1, 2), Fraction(3, 20)),
+    Kind.HISTOGRAM: (Fraction(1), Fraction(0)),
 }
 
-_SHARES = {
+_SHARES: Mapping[Profile | Single, tuple[tuple[Kind, Fraction], ...]] = {
     Profile.STANDARD: (
         (Kind.MOMENTS, Fraction(8, 100)),
         (Kind.COVARIANCE, Fraction(12, 100)),
@@ -100,6 +116,7 @@ _SHARES = {
         (Kind.SKETCH, Fraction(50, 100)),
         (Kind.PROFILE, Fraction(35, 100)),
     ),
+    Single.BOUNDS: ((Kind.HISTOGRAM, Fraction(1)),),
 }
 
 _SKETCHES = ((1.0, 4), (3.0, 1))
@@ -121,7 +138,9 @@ class Budget:
         return sensitivity * math.sqrt(self.noises / (2 * float(self.rho * share)))
 
 
-def schedule(profile: Profile, k: int, dimensions: int, expected_customers: int, budget: Budget) -> tuple[Round, ...]:
+def schedule(
+    profile: Profile | Single, k: int, dimensions: int, expected_customers: int, budget: Budget
+) -> tuple[Round, ...]:
     """The rounds of a plan.
 
     The second moment is left out when the spectral norm of its noise, about sigma / n * sqrt(2 d), would pass
@@ -136,7 +155,7 @@ def schedule(profile: Profile, k: int, dimensions: int, expected_customers: int,
         before, after = rounds[:at], rounds[at + 1 :]
         stretch = 1 + covariance.share / sum(one.share for one in after)
         rounds = before + [Round(one.kind, one.share * stretch, 1) for one in after]
-    first = next(index for index, one in enumerate(rounds) if one.kind is Kind.SKETCH)
+    first = next((index for index, one in enumerate(rounds) if one.kind is Kind.SKETCH), None)
     return tuple(
         replace(one, cells=_cells(one, problem, _SKETCHES[0 if index == first else 1]))
         for index, one in enumerate(rounds)
@@ -152,7 +171,10 @@ def step_terms(rounds: tuple[Round, ...], dimensions: int, rho: Fraction) -> tup
     made: list[StepTerms] = []
     for step, one in enumerate(rounds):
         part = Fraction(rho * one.share * RHO_GRID // 1, RHO_GRID)
-        lattice, mechanism = fit_lattice(one.statistic, part, *one.weights)
+        if one.kind is Kind.HISTOGRAM:
+            lattice, mechanism = fit_histogram(part, dimensions)
+        else:
+            lattice, mechanism = fit_lattice(one.statistic, part, *one.weights)
         made.append(StepTerms(step, one.cells, lattice.width(dimensions), lattice, mechanism))
     return tuple(made)
 

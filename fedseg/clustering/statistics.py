@@ -1,4 +1,4 @@
-"""The two statistics a unit computes, in exact integers: sums over cells, and the second moment.
+"""The statistics a unit computes, in exact integers: sums over cells, the second moment, and histograms.
 
 The whole privacy argument about data is here: each customer becomes one vector, bounded in integers, that depends on
 nobody else. `privacy/sensitive.py` then enforces the bound once more while it adds the vectors up.
@@ -7,6 +7,7 @@ nobody else. `privacy/sensitive.py` then enforces the bound once more while it a
 import numpy as np
 from numpy.typing import NDArray
 
+from fedseg.clustering.bins import BINS, bins
 from fedseg.clustering.encode import BoundedFeatures
 from fedseg.clustering.lattice import Lattice, Statistic
 from fedseg.clustering.nearest import nearest_center
@@ -38,9 +39,11 @@ def customer_vectors(
 
     Customer x belongs to the cell j of its nearest reference point c_j. Its residual (x - c_j) / r_j, clipped to the
     unit ball and truncated toward zero onto a lattice of `unit` steps, is y, with ||y||_2 <= unit as proved in
-    `bounded_residuals`. The vector is made of y alone.
+    `bounded_residuals`. The vector is made of y alone; that of a histogram of the row itself.
     """
     labels = nearest_center(rows, request.centers)
+    if lattice.statistic is Statistic.HISTOGRAM:
+        return labels, histograms(rows, lattice)
     residuals = rows.astype(np.int64) - request.centers[labels]
     bounded = bounded_residuals(residuals, request.radii[labels].astype(np.int64), lattice.unit)
     if lattice.statistic is Statistic.SECOND_MOMENT:
@@ -79,6 +82,22 @@ def second_moments(bounded: NDArray[np.int64], lattice: Lattice) -> NDArray[np.i
         block[:, 0] = bounded[:, left] ** 2 * lattice.energy_weight
     vectors[:, features:] = truncated(vectors[:, features:], lattice.unit**2)
     return vectors
+
+
+def histograms(rows: NDArray[np.int32], lattice: Lattice) -> NDArray[np.int64]:
+    """Each customer's bins: w = `bin_weight` in that of its value in each column, 0 elsewhere; shape (rows, width).
+
+    L2 norm sqrt(d) w <= unit: whatever its values are, a customer is in exactly one bin of each of the d columns, and
+    w <= isqrt(unit^2 // d), so d w^2 <= unit^2.
+
+    Args:
+        rows: Shape (rows, columns), entries within +-FEATURE_MAX; column i has the entries [i * BINS, (i + 1) * BINS).
+        lattice: Of a histogram.
+    """
+    count, columns = rows.shape
+    vectors = np.zeros((count, columns, BINS), np.int64)
+    np.put_along_axis(vectors, bins(rows)[:, :, None], lattice.bin_weight(columns), axis=2)
+    return vectors.reshape(count, lattice.width(columns))
 
 
 def truncated(values: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:

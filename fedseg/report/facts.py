@@ -189,7 +189,7 @@ def _plan(plan: Plan) -> PlanFact:
         epsilon=plan.budget.epsilon,
         delta=plan.budget.delta,
         rho=sum(plan.step_rhos, Fraction(0)) * plan.max_units_per_customer,
-        profile=plan.algorithm.profile.value,
+        profile=plan.algorithm.rounds.value,
         expected_customers=plan.algorithm.expected_customers,
         deadline_seconds=plan.deadline_seconds,
         reply_slot_seconds=plan.reply_slot_seconds,
@@ -341,6 +341,7 @@ def _segments(found: Segmentation) -> SegmentsFact:
         suppressed=tuple(one.name for one in found.segments if one.suppressed),
         other=found.other,
         findings=found.findings,
+        bounds=found.bounds,
         units=found.units,
         size=total,
     )

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from fedseg.errors import VerificationError
 from fedseg.privacy.noise import SystemNoise
-from fedseg.segments.segmentation import Findings, Other, Spread
+from fedseg.segments.segmentation import Findings, LearnedBounds, Other, Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class NumericFact(FeatureFact):
     """A number."""
 
     scale: str
-    """"identity" or "log1p"."""
+    """"identity", "log1p" or "asinh"."""
     lower: float
     upper: float
     missing: float
@@ -298,7 +298,7 @@ class SegmentFact:
 
 @dataclass(frozen=True, slots=True)
 class SegmentsFact:
-    """The published segments, recomputed from the contributions in the server's ledger."""
+    """What was published, segments or bounds, recomputed from the contributions in the server's ledger."""
 
     shown: tuple[SegmentFact, ...]
     suppressed: tuple[str, ...]
@@ -307,6 +307,8 @@ class SegmentsFact:
     """What they are together."""
     findings: Findings
     """How many segments there are, which are alike."""
+    bounds: tuple[LearnedBounds, ...]
+    """Empty if the plan asks for segments."""
     units: tuple[str, ...]
     """Units whose releases are in them."""
     size: int

@@ -17,10 +17,11 @@ class _Part(BaseModel):
 
 
 class Share(_Part):
-    """A part of a segment's customers, from 0 to 1."""
+    """A part of the customers, of a segment where it is about one; from 0 to 1."""
 
     category: str
-    """A category of the vocabulary or "other"; "yes" for an answer; "missing" for those without a value."""
+    """A category of the vocabulary or "other"; "yes" for an answer; "missing" for those without a value; "outside" for
+    those beyond learned bounds."""
     share: float
     low: float
     """Lower end of the 95 % noise interval."""
@@ -39,7 +40,7 @@ class Spread(_Part):
     """How far a segment's customers lie apart in a number."""
 
     sd: float
-    """Standard deviation on the plan's scale: in original units, or after log1p in its logarithms; 0 if hidden by the
+    """Standard deviation on the plan's scale: in original units, or after a logarithm in that; 0 if hidden by the
     noise."""
     low: float
     """Lower end of its 95 % noise interval."""
@@ -52,7 +53,7 @@ class Spread(_Part):
 
 
 class NumericValue(_Value):
-    """A number: the segment's mean in original units; on the plan's scale, so of log1p no arithmetic mean."""
+    """A number: the segment's mean in original units; on the plan's scale, so on a logarithm no arithmetic mean."""
 
     kind: Literal["numeric"]
     center: float
@@ -193,8 +194,31 @@ class Findings(_Part):
     """The clearest first."""
 
 
+class LearnedBounds(_Part):
+    """The public range of a number, as a plan for bounds has found it."""
+
+    feature: str
+    label: str
+    lower: float | None
+    """None if nothing stands above the noise: then nothing is known of this feature."""
+    upper: float | None
+    transform: Literal["identity", "log1p", "asinh"]
+    """The scale that suits the numbers: a suggestion. If nothing was found, that of the plan for bounds."""
+    outside: Share
+    """Of the customers with a value those beyond the bounds; all, if none were found."""
+    missing: Share | None
+    """Of all customers those without a value; None if the plan does not count them."""
+    at_limit: bool
+    """Whether customers stand at an end of the plan's own range that is not 0: then some may be beyond it."""
+
+    @property
+    def found(self) -> bool:
+        """Whether there are bounds."""
+        return self.lower is not None
+
+
 class Segmentation(_Part):
-    """The segments and what it takes to check them."""
+    """The segments, or the bounds of a plan that asks for those, and what it takes to check them."""
 
     version: int
     name: str
@@ -212,6 +236,9 @@ class Segmentation(_Part):
     noise: str
     """"system", or "simulated" if any unit's noise was: then this is not a differentially private release."""
     segments: tuple[Segment, ...]
+    """Empty if the plan asks for bounds."""
+    bounds: tuple[LearnedBounds, ...]
+    """In the order of the plan's features; empty if it asks for segments."""
     other: Other | None
     """None if no segment is suppressed."""
     findings: Findings

@@ -1,4 +1,4 @@
-"""From the last state to the published segmentation: original units, noise intervals, suppression. Pure."""
+"""From the last state to what is published: original units, noise intervals, suppression. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -9,22 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedseg.clustering.algorithm import State
-from fedseg.clustering.features import NumericFeature, Transform
+from fedseg.clustering.bounds import Histograms, Learned, Part, learn_bounds
+from fedseg.clustering.features import MISSING, NumericFeature, Transform
 from fedseg.clustering.quality import Profiles, profiles
 from fedseg.clustering.stability import STABLE, stability
 from fedseg.plan import Plan
 from fedseg.privacy.budget import fraction_text
 from fedseg.segments.naming import name_segments
-from fedseg.segments.segmentation import Other, Segment, Segmentation
+from fedseg.segments.segmentation import Findings, LearnedBounds, Other, Segment, Segmentation, Share
 from fedseg.server.findings import findings
-from fedseg.server.values import Columns, read_trait, read_value, split_columns
+from fedseg.server.values import Columns, read_trait, read_value, rounded, split_columns
 
 INTERVAL = NormalDist().inv_cdf(0.975)
 """Half width of a 95 % interval in standard deviations of the noise."""
 
+OUTSIDE = "outside"
+"""What the share of customers beyond learned bounds says."""
+
+
+NOTHING_FOUND = Findings(choice=None, merges=(), alike=(), mixed=())
+"""Of a plan that asks for no segments."""
+
 
 def publish(plan: Plan, state: State, units: tuple[str, ...], *, noise: str) -> Segmentation:
-    """The segmentation that plan and final state determine; largest segment first, suppressed ones last."""
+    """What plan and final state determine: segments, the largest first and suppressed ones last; or bounds."""
+    if state.histograms is not None:
+        return _published(plan, units, noise, bounds=_bounds(plan, state.histograms))
     found, again = profiles(state, long_tails=_may_have_long_tails(plan)), stability(state)
     shown = found.counts >= max(plan.min_segment_size, 1)
     order = np.lexsort((np.arange(plan.k), -found.counts, ~shown))
@@ -39,11 +49,32 @@ def publish(plan: Plan, state: State, units: tuple[str, ...], *, noise: str) -> 
     numbers = {index: number for number, index in enumerate(visible, 1) if found.seen[index]}
     hidden = [index for index in range(plan.k) if index not in visible]
     segments += [_suppressed(number) for number in range(1, len(hidden) + 1)]
+    return _published(
+        plan,
+        units,
+        noise,
+        segments=tuple(segments),
+        other=_other(plan, found, hidden),
+        found=findings(state, numbers, least=plan.min_segment_size),
+    )
+
+
+def _published(
+    plan: Plan,
+    units: tuple[str, ...],
+    noise: str,
+    *,
+    segments: tuple[Segment, ...] = (),
+    bounds: tuple[LearnedBounds, ...] = (),
+    other: Other | None = None,
+    found: Findings = NOTHING_FOUND,
+) -> Segmentation:
+    """With all that it takes to check it."""
     return Segmentation(
         version=1,
         name=plan.name,
         plan_sha256=plan.digest,
-        algorithm="fedseg-cells-1",
+        algorithm=f"fedseg-{plan.algorithm.name}-1",
         trust=plan.trust.value,
         epsilon=fraction_text(plan.budget.epsilon),
         delta=fraction_text(plan.budget.delta),
@@ -51,10 +82,35 @@ def publish(plan: Plan, state: State, units: tuple[str, ...], *, noise: str) -> 
         rounds=plan.rounds,
         units=units,
         noise=noise,
-        segments=tuple(segments),
-        other=_other(plan, found, hidden),
-        findings=findings(state, numbers, least=plan.min_segment_size),
+        segments=segments,
+        bounds=bounds,
+        other=other,
+        findings=found,
     )
+
+
+def _bounds(plan: Plan, histograms: Histograms) -> tuple[LearnedBounds, ...]:
+    numbers = [one for one in plan.encoders if isinstance(one, NumericFeature)]
+    return tuple(_learned(one) for one in learn_bounds(numbers, histograms))
+
+
+def _learned(one: Learned) -> LearnedBounds:
+    lower, upper = one.bounds or (None, None)
+    return LearnedBounds(
+        feature=one.feature.name,
+        label=one.feature.label,
+        lower=lower,
+        upper=upper,
+        transform=one.transform.value,
+        outside=_share(OUTSIDE, one.outside),
+        missing=None if one.missing is None else _share(MISSING, one.missing),
+        at_limit=one.at_limit,
+    )
+
+
+def _share(says: str, part: Part) -> Share:
+    low, high = (min(1.0, max(0.0, part.share + sign * INTERVAL * part.sd)) for sign in (-1, 1))
+    return Share(category=says, share=rounded(part.share), low=rounded(low), high=rounded(high))
 
 
 def _segment(

@@ -3,6 +3,7 @@
 That each statistic's bound is also reached shows that the noise is no larger than it has to be.
 """
 
+import fractions
 import math
 from collections.abc import Callable, Sequence
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from fedseg.clustering.bins import BINS
 from fedseg.clustering.features import DIMENSIONS_MAX, FEATURE_MAX, Feature
 from fedseg.clustering.lattice import UNIT_MAX, UNIT_MIN, Lattice, Statistic
 from fedseg.clustering.request import RADIUS_MAX, RoundRequest
@@ -87,9 +89,12 @@ LATTICES = st.builds(
     energy_weight=WEIGHTS,
 )
 
-FINEST = [Lattice(statistic, UNIT_MAX, UNIT_MAX, UNIT_MAX) for statistic in Statistic]
-UNLIKE = [Lattice(statistic, 54321, 777, 33333) for statistic in Statistic]
-COARSEST = [Lattice(statistic, UNIT_MIN, 1, 1) for statistic in Statistic]
+OVER_CELLS = [one for one in Statistic if one is not Statistic.HISTOGRAM]
+"""A histogram's bound is reached by every customer; `test_histogram.py` shows how nearly."""
+
+FINEST = [Lattice(statistic, UNIT_MAX, UNIT_MAX, UNIT_MAX) for statistic in OVER_CELLS]
+UNLIKE = [Lattice(statistic, 54321, 777, 33333) for statistic in OVER_CELLS]
+COARSEST = [Lattice(statistic, UNIT_MIN, 1, 1) for statistic in OVER_CELLS]
 
 
 def moved(one: Sequence[int], other: Sequence[int]) -> int:
@@ -240,6 +245,7 @@ def test_each_customers_vector_is_the_one_of_the_definition(
         (Statistic.PROFILE, 1024),
         (Statistic.PROFILE, DIMENSIONS_MAX),
         (Statistic.SECOND_MOMENT, 180),
+        (Statistic.HISTOGRAM, 375),
     ],
 )
 def test_nothing_wraps_around_in_the_farthest_corners_of_the_widest_box(
@@ -270,6 +276,11 @@ def defined(row: list[int], request: RoundRequest, lattice: Lattice) -> tuple[in
         return label, [a, *y, b * sum(one**2 for one in y) // lattice.unit**2]
     if lattice.statistic is Statistic.PROFILE:
         return label, [a, *y, *(b * one**2 // lattice.unit**2 for one in y)]
+    if lattice.statistic is Statistic.HISTOGRAM:
+        part = fractions.Fraction(2 * FEATURE_MAX, BINS)  # a bin's width
+        weight = min(a, math.isqrt(lattice.unit**2 // len(row)))
+        places = [min(BINS - 1, math.floor((x + FEATURE_MAX) / part)) for x in row]
+        return label, [weight * (place == bin_) for place in places for bin_ in range(BINS)]
     cross = math.isqrt(2 * b**2)
     products = [
         shortened((b if i == j else cross) * y[i] * y[j], lattice.unit**2)

@@ -104,6 +104,18 @@ NEIGHBOURS: dict[str, tuple[World, World]] = {
 }
 
 
+@pytest.fixture(params=["segments", "bounds"])
+def federation(
+    request: pytest.FixtureRequest,
+    approved_once: SmallFederation,
+    bounds_approved_once: SmallFederation,
+    tmp_path: Path,
+) -> SmallFederation:
+    """Two units of 60 and 50 customers who have approved a plan, for segments or for bounds; for this test alone."""
+    approved = {"segments": approved_once, "bounds": bounds_approved_once}[request.param]
+    return approved.copied_to(tmp_path / "federation")
+
+
 class Recording(WrappedGrid):
     """Another grid, and what an observer of the wire could write down about it."""
 

@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedseg.clustering.schedule import Profile
+from fedseg.clustering.bins import BINS
+from fedseg.clustering.schedule import INTEGERS_MAX, Kind, Profile
 from fedseg.errors import PlanError
 from fedseg.ledger.keys import SigningKey
-from fedseg.plan import PLAN_BYTES_MAX, NumericTerms, Plan, TrustModel, caps_of, changed_terms, parse_plan
+from fedseg.plan import PLAN_BYTES_MAX, CellsTerms, NumericTerms, Plan, TrustModel, caps_of, changed_terms, parse_plan
 from fedseg.policy.document import load_policy
 from fedseg.privacy.budget import RHO_GRID, epsilon_of
 from fedseg.privacy.mechanism import SIGMA_LIMIT, SIGMA_MIN
@@ -45,6 +46,7 @@ def test_a_plan_says_what_the_document_says() -> None:
     assert (plan.name, plan.k, plan.rounds, plan.quorum) == ("small", 3, 3, 2)
     assert plan.trust is TrustModel.UNIT_NOISE
     assert plan.budget.epsilon == 4
+    assert isinstance(plan.algorithm, CellsTerms)
     assert (plan.algorithm.profile, plan.algorithm.expected_customers) == (Profile.SHORT, 200)
     assert [unit.name for unit in plan.units] == ["north", "south", "west"]
     assert [plan.unit_index(name) for name in ("north", "west", "east")] == [0, 2, None]
@@ -109,7 +111,7 @@ def test_the_seed_may_be_as_large_as_json_keeps_integers() -> None:
 def test_a_plan_that_names_no_profile_has_the_standard_one() -> None:
     algorithm = {"name": "cells", "seed": 7, "expected_customers": 200}
     standard = plan_of(algorithm=algorithm)
-    assert standard.algorithm.profile is Profile.STANDARD
+    assert standard.algorithm.rounds is Profile.STANDARD
     assert standard.digest == plan_of(algorithm={**algorithm, "profile": "standard"}).digest
     assert standard.rounds == 6
 
@@ -206,7 +208,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "epsilon not in lowest terms": (setting("budget", "epsilon", to="4/2"), "budget.epsilon: "),
     "no epsilon": (setting("budget", "epsilon", to="0/1"), "epsilon must lie"),
     "a delta of one": (setting("budget", "delta", to="1/1"), "delta must lie"),
-    "an unknown algorithm": (setting("algorithm", "name", to="k-means"), "algorithm.name: "),
+    "an unknown algorithm": (setting("algorithm", "name", to="k-means"), "algorithm: name must be"),
     "a negative seed": (setting("algorithm", "seed", to=-1), "algorithm.seed: "),
     "a seed larger than JSON keeps": (setting("algorithm", "seed", to=2**53), "algorithm.seed: "),
     "no customers expected": (setting("algorithm", "expected_customers", to=0), "algorithm.expected_customers: "),
@@ -241,6 +243,58 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a key that is none": (setting("units", 1, "public_key", to="AAAA"), "units.1.public_key: "),
     "a unit that is text": (setting("units", 1, to="south"), "units.1: "),
 }
+
+
+BOUNDS = {"name": "bounds", "seed": 7, "expected_customers": 200}
+
+
+def bounds_of(**changes: Any) -> Plan:
+    return plan_of(**{"k": 1, "algorithm": BOUNDS} | changes)
+
+
+def test_a_plan_for_bounds_is_a_round_of_histograms() -> None:
+    plan = bounds_of()
+    assert plan.learns_bounds
+    assert not plan_of().learns_bounds
+    assert [one.kind for one in plan.settings.rounds] == [Kind.HISTOGRAM]
+    assert [terms_.length for terms_ in plan.terms] == [plan.dimensions * BINS]
+    # Its price is that of every plan: what a customer loses over all units that may know them.
+    assert 0.999 * plan.rho < sum(plan.step_rhos) * 3 <= plan.rho
+    assert plan.digest not in {plan_of().digest, bounds_of(algorithm={**BOUNDS, "seed": 8}).digest}
+
+
+def wide(count: int) -> list[dict[str, Any]]:
+    return [terms()["features"][0] | {"name": f"x{number}", "missing_flag": True} for number in range(count)]
+
+
+def test_a_plan_for_bounds_may_have_as_many_columns_as_fit_into_a_reply() -> None:
+    assert bounds_of(features=wide(187)).terms[0].length <= INTEGERS_MAX
+
+
+REFUSED_FOR_BOUNDS: dict[str, tuple[dict[str, Any], str]] = {
+    "segments": ({"k": 2}, "k must be 1"),
+    "a profile": ({"algorithm": BOUNDS | {"profile": "short"}}, "algorithm.profile: "),
+    "another algorithm's name": ({"algorithm": BOUNDS | {"name": "cells "}}, "algorithm: name must be cells or bounds"),
+    "no algorithm": ({"algorithm": {}}, "algorithm: name must be cells or bounds"),
+    "an algorithm that is text": ({"algorithm": "bounds"}, "algorithm: name must be cells or bounds"),
+    "a feature that is no number": (
+        {"features": [{"name": "vip", "label": "vip", "kind": "binary"}]},
+        "numeric features of weight 1 only, not vip",
+    ),
+    "a weight": (
+        {"features": [terms()["features"][0] | {"weight": 0.5}]},
+        "numeric features of weight 1 only, not visits",
+    ),
+    "more columns than a reply holds": ({"features": wide(188)}, "make two plans of it"),
+    "a budget that no lattice fits": ({"budget": {"epsilon": "1/100000", "delta": "1/1000000"}}, "lattice"),
+}
+
+
+@pytest.mark.parametrize(("changes", "why"), REFUSED_FOR_BOUNDS.values(), ids=list(REFUSED_FOR_BOUNDS))
+def test_a_plan_for_bounds_that_breaks_a_rule_is_refused(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(PlanError) as refused:
+        bounds_of(**changes)
+    assert why in refused.value.why
 
 
 @pytest.mark.parametrize(("change", "place"), REFUSED.values(), ids=list(REFUSED))
