@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedseg.cli.output import Format, FormatOption, show
+from fedseg.cli.segments import signed_at
 from fedseg.errors import PlanError, SettingsError
 
 if TYPE_CHECKING:
@@ -32,13 +33,31 @@ def init(
     customers: Annotated[
         int | None, typer.Option(min=1, help="Public guess of how many customers all units have together.")
     ] = None,
+    learn_bounds: Annotated[
+        bool, typer.Option("--learn-bounds", help="A plan that finds bounds for the numbers, in place of segments.")
+    ] = False,
+    bounds: Annotated[
+        Path | None,
+        typer.Option(help="Result of such a plan: segmentation.json, or the directory of its run.", exists=True),
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Propose a plan from the names and types of a table's columns; never reads a value."""
-    from fedseg.proposal.document import propose
+    from fedseg.proposal.document import propose, propose_bounds
     from fedseg.proposal.schema import read_schema
 
-    made = propose(read_schema(table_schema), k=segments, units=units, customers=customers)
+    if learn_bounds and bounds is not None:
+        raise SettingsError(
+            "--learn-bounds and --bounds do not go together",
+            why="the one asks for bounds, the other fills in those that were found",
+            fix=f"fedseg plan init {table_schema} --bounds {bounds}",
+        )
+    columns = read_schema(table_schema)
+    if learn_bounds:
+        made = propose_bounds(columns, units=units, customers=customers)
+    else:
+        learned = None if bounds is None else signed_at(bounds)
+        made = propose(columns, k=segments, units=units, customers=customers, learned=learned)
     facts = {"plan": made.text, "features": made.features, "left_out": made.left_out, "to_decide": made.to_decide}
     if out is None:
         show(format_, facts, made.text.rstrip)
@@ -57,20 +76,18 @@ def init(
 @app.command()
 def check(plan: PlanArgument, format_: FormatOption = Format.TEXT) -> None:
     """Check that a plan follows its schema, that its numbers work together, and that its budget carries it."""
-    from fedseg.cli.plan_forecast import forecast_of, warning
-
     found = _read(plan)
-    expected = forecast_of(found)
+    warned = _warning(found)
     facts = {
         "name": found.name,
         "plan_sha256": found.digest,
         "units": len(found.units),
         "rounds": found.rounds,
-        "carried": expected.is_carried,
+        "carried": warned is None,
     }
     lines = [f"{found.name} can be used", f"hash   {found.digest}"]
-    if not expected.is_carried:
-        lines += ["", warning(expected), f"What would help: fedseg plan show {plan}"]
+    if warned is not None:
+        lines += ["", warned, f"What would help: fedseg plan show {plan}"]
     show(format_, facts, lambda: "\n".join(lines))
 
 
@@ -88,6 +105,18 @@ def shown_plan_epsilon(plan: "Plan") -> str:
     from fedseg.privacy.budget import shown_fraction
 
     return shown_fraction(plan.budget.epsilon)
+
+
+def _warning(plan: "Plan") -> str | None:
+    """What must be said of a plan whose budget does not carry it; None if it does."""
+    from fedseg.cli.bounds_forecast import bounds_forecast, bounds_warning
+    from fedseg.cli.plan_forecast import forecast_of, warning
+
+    if plan.learns_bounds:
+        seen = bounds_forecast(plan)
+        return None if seen.is_carried else bounds_warning(seen)
+    expected = forecast_of(plan)
+    return None if expected.is_carried else warning(expected)
 
 
 def _read(path: Path) -> "Plan":

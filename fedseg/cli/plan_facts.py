@@ -5,8 +5,10 @@ from dataclasses import fields
 from fractions import Fraction
 from typing import Any
 
+from fedseg.cli.bounds_forecast import bounds_facts, bounds_to_expect
 from fedseg.cli.output import table
 from fedseg.cli.plan_forecast import forecast_facts, what_to_expect
+from fedseg.clustering.bins import BINS
 from fedseg.clustering.categories import BinaryFeature, CategoricalFeature, RegionFeature
 from fedseg.clustering.cycles import CyclicFeature
 from fedseg.clustering.features import Feature, NumericFeature, Transform
@@ -24,6 +26,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "plan_sha256": plan.digest,
         "purpose": plan.purpose,
         "trust": plan.trust.value,
+        "algorithm": plan.algorithm.name,
         "k": plan.k,
         "epsilon": upper_float(plan.budget.epsilon),
         "delta": float(plan.budget.delta),
@@ -33,18 +36,19 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "features": [_feature_facts(one) for one in plan.encoders],
         "units": [unit.name for unit in plan.units],
         "steps": list(_steps(plan)),
-        "forecast": forecast_facts(plan),
+        "forecast": bounds_facts(plan) if plan.learns_bounds else forecast_facts(plan),
     }
 
 
 def describe(plan: Plan) -> str:
     """The same for people."""
+    asked = f"bounds of {len(plan.features)} features" if plan.learns_bounds else f"{plan.k} segments"
     parts = [
-        f"{plan.name}: {plan.k} segments for {plan.purpose}\nhash   {plan.digest}",
+        f"{plan.name}: {asked} for {plan.purpose}\nhash   {plan.digest}",
         _what_leaves(plan),
         _price(plan),
         _features(plan),
-        what_to_expect(plan),
+        bounds_to_expect(plan) if plan.learns_bounds else what_to_expect(plan),
     ]
     return "\n\n".join(parts)
 
@@ -73,6 +77,7 @@ _ROUNDS = {
     Kind.SKETCH: "of those around each of many points: how many, where their middle is, how widely they spread",
     Kind.REFINE: "of those around the center of each segment: how many, where their middle is, how widely they spread",
     Kind.PROFILE: "of those around the center of each segment: how many, where their middle is, each column's spread",
+    Kind.HISTOGRAM: f"of all customers together: how many are in each of {BINS} equal parts of each column's range",
 }
 """What each kind of round sends."""
 
@@ -81,6 +86,11 @@ _CELLS = """\
 A cell is the customers nearest to one point that the server names; a customer is in one cell a round. What one customer
 adds to all sums of a round together has at most a fixed length: `noise` is the noise of every single number in such
 lengths, `sigma` the same in steps of the lattice."""
+
+_BINS = """\
+A customer is in one part of each column's range, whatever its values are. What one customer adds to all counts together
+has at most a fixed length: `noise` is the noise of every single count in such lengths, `sigma` the same in steps of the
+lattice. The counts of a missing flag are how many have a value and how many have none."""
 
 
 def _what_leaves(plan: Plan) -> str:
@@ -101,14 +111,15 @@ def _what_leaves(plan: Plan) -> str:
         )
     kinds = list(dict.fromkeys(one.kind for one in plan.settings.rounds))
     width = max(len(kind.value) for kind in kinds)
+    what = "counts of customers" if plan.learns_bounds else "sums over cells of customers"
     return "\n".join(
         [
-            "What leaves a unit, and nothing else: sums over cells of customers, in whole numbers, each with noise.",
+            f"What leaves a unit, and nothing else: {what}, in whole numbers, each with noise.",
             *(f"  {kind.value.ljust(width)}  {_ROUNDS[kind]}" for kind in kinds),
             "",
             table(rows, right=[0, *range(2, 9)]),
             "",
-            _CELLS,
+            _BINS if plan.learns_bounds else _CELLS,
         ]
     )
 
@@ -136,7 +147,7 @@ def _what_counts(feature: Feature) -> str:
     flag = "; a column says whether it is missing" if feature.missing_flag else ""
     match feature:
         case NumericFeature():
-            scale = " on a logarithm" if feature.transform is Transform.LOG1P else ""
+            scale = _SCALES[feature.transform]
             lower, upper, missing = (f"{one:,.15g}" for one in (feature.lower, feature.upper, feature.missing))
             return f"{lower} to {upper}{scale}; missing counts as {missing}{flag}"
         case BinaryFeature():
@@ -149,6 +160,13 @@ def _what_counts(feature: Feature) -> str:
             return f"from {feature.start:g}, the same again after {feature.period:g}{flag}"
         case _:
             return feature.kind + flag
+
+
+_SCALES = {
+    Transform.IDENTITY: "",
+    Transform.LOG1P: " on a logarithm",
+    Transform.ASINH: " on a logarithm that keeps the sign",
+}
 
 
 def _feature_facts(feature: Feature) -> dict[str, Any]:

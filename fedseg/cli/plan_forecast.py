@@ -25,7 +25,7 @@ EXCESS_SHOWN = (0.01, 1.0)
 
 def forecast_of(plan: Plan) -> Forecast:
     """What to expect of a plan."""
-    settings = replace(plan.settings, budget=_sharing(plan).budget(plan.rho))
+    settings = replace(plan.settings, budget=sharing_of(plan).budget(plan.rho))
     share = len(amounts(plan.encoders)) / plan.dimensions
     return forecast(settings, min_segment_size=plan.min_segment_size, amounts_share=share)
 
@@ -56,9 +56,9 @@ def what_to_expect(plan: Plan) -> str:
     lines = [
         "What to expect, computed from this plan alone:",
         f"  distances     {_excess(expected.excess)}",
-        f"  sizes         of segments, to within {_whole(expected.size_half_width)} customers in 95 of 100 cases",
+        f"  sizes         of segments, to within {whole(expected.size_half_width)} customers in 95 of 100 cases",
         f"  means         of features in an average segment, to within {width} there",
-        f"  small groups  are seen from about {_whole(expected.smallest_segment)} customers on, if they stand apart",
+        f"  small groups  are seen from about {whole(expected.smallest_segment)} customers on, if they stand apart",
         f"  signal        {expected.signal:.3g}, where {SIGNAL_MIN:g} is needed",
     ]
     linear = ", ".join(amounts(plan.encoders))
@@ -90,7 +90,7 @@ def _advice(plan: Plan, remedy: Remedy) -> str:
         return {
             Change.FEATURES: lambda: f"at most {needed:.0f}, now {plan.dimensions}",
             Change.SEGMENTS: lambda: f"at most {needed:.0f}, now {plan.k}",
-            Change.CUSTOMERS: lambda: f"at least {_whole(needed)}, now {_whole(plan.algorithm.expected_customers)}",
+            Change.CUSTOMERS: lambda: f"at least {whole(needed)}, now {whole(plan.algorithm.expected_customers)}",
             Change.EPSILON: lambda: (
                 f"at least {shown_epsilon(Decimal(needed))}, now {shown_fraction(plan.budget.epsilon)}"
             ),
@@ -119,16 +119,17 @@ _BEST = {
 def _helps(plan: Plan, expected: Forecast) -> Iterator[Remedy]:
     if expected.is_carried:
         return
-    sharing = _sharing(plan)
+    sharing = sharing_of(plan)
     settings = replace(plan.settings, budget=sharing.budget(plan.rho))
     yield from remedies(settings, PrivacyBudget(plan.budget.epsilon, plan.budget.delta), sharing)
 
 
-def _sharing(plan: Plan) -> Sharing:
+def sharing_of(plan: Plan) -> Sharing:
+    """How the units of a plan share its budget."""
     secure = plan.trust is TrustModel.SECURE_AGGREGATION
     return Sharing(len(plan.units), plan.max_units_per_customer, secure_aggregation=secure)
 
 
-def _whole(number: float) -> str:
+def whole(number: float) -> str:
     """A number of customers to two significant digits, which is all that a forecast is worth."""
     return f"{float(f'{number:.2g}'):,.0f}"

@@ -20,9 +20,9 @@ def show_(
     place: Annotated[Path, typer.Argument(help="segmentation.json, or the directory of a run.", exists=True)],
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Show the segments: name, size and center in plain units, with their noise intervals."""
-    signed = _signed(place)
-    show(format_, _data(signed), lambda: _show(signed.segmentation, signed.public_key.fingerprint()))
+    """Show the segments: name, size and center in plain units, with their noise intervals; or learned bounds."""
+    signed = signed_at(place)
+    show(format_, _data(signed), lambda: _show(signed.segmentation, signed.public_key.fingerprint(), place))
 
 
 @app.command()
@@ -31,11 +31,12 @@ def describe(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Say what the segments are worth: how many there are, which are stable, and which alike."""
-    signed = _signed(place)
-    show(format_, _data(signed), lambda: _describe(signed.segmentation))
+    signed = signed_at(place)
+    show(format_, _data(signed), lambda: _describe(signed.segmentation, place))
 
 
-def _signed(place: Path) -> "SignedSegmentation":
+def signed_at(place: Path) -> "SignedSegmentation":
+    """The published result in a file or in the directory of a run, signature checked."""
     from fedseg.segments.segmentation import parse_signed
 
     path = place / "segmentation.json" if place.is_dir() else place
@@ -52,18 +53,20 @@ def _data(signed: "SignedSegmentation") -> dict[str, Any]:
     return signed.segmentation.model_dump(mode="json") | {"server_public_key": signed.public_key.to_text()}
 
 
-def _show(segmentation: "Segmentation", fingerprint: str) -> str:
+def _show(segmentation: "Segmentation", fingerprint: str, place: Path) -> str:
     from fedseg.segments.advice import on_other
     from fedseg.segments.telling import in_full
 
+    asked, bounds = f"{len(segmentation.segments)} segments", segmentation.bounds
+    if bounds:
+        asked = f"bounds of {len(bounds)} features"
     blocks = [
-        (
-            f"{segmentation.name}: {len(segmentation.segments)} segments, "
-            f"epsilon {segmentation.epsilon} at delta {segmentation.delta}"
-        ),
+        f"{segmentation.name}: {asked}, epsilon {segmentation.epsilon} at delta {segmentation.delta}",
         f"signed by {fingerprint}",
         *_warning(segmentation),
     ]
+    if bounds:
+        return "\n".join([*blocks, "", bounds_table(segmentation), "", next_step(place)])
     for one in segmentation.segments:
         if one.size_interval is None:
             blocks.append(f"\n{one.name}: too few customers to show")
@@ -80,9 +83,28 @@ def _show(segmentation: "Segmentation", fingerprint: str) -> str:
     return "\n".join(blocks)
 
 
-def _describe(segmentation: "Segmentation") -> str:
-    from fedseg.segments.advice import ON_CLIPPING, fewer, on_number, on_other, suggestions
+def bounds_table(segmentation: "Segmentation") -> str:
+    """The learned bounds of a result, and what to know of them."""
+    from fedseg.segments.telling import AT_LIMIT, BOUNDS_HEAD, bounds_line
 
+    rows = [list(BOUNDS_HEAD), *(list(bounds_line(one)) for one in segmentation.bounds)]
+    notes = [AT_LIMIT] if any(one.at_limit for one in segmentation.bounds) else []
+    return "\n".join([table(rows, right=[1, 2]), *notes])
+
+
+def next_step(place: Path) -> str:
+    """What to do with learned bounds."""
+    path = place / "segmentation.json" if place.is_dir() else place
+    return f"next   fedseg plan init TABLE_SCHEMA --bounds {path} --out plan.toml"
+
+
+def _describe(segmentation: "Segmentation", place: Path) -> str:
+    from fedseg.segments.advice import ON_BOUNDS, ON_CLIPPING, fewer, on_number, on_other, suggestions
+
+    if segmentation.bounds:
+        table_ = bounds_table(segmentation)
+        said = [segmentation.name, *_warning(segmentation), "", table_, "", *_wrapped(ON_BOUNDS), "", next_step(place)]
+        return "\n".join(said)
     findings = segmentation.findings
     shown = [one for one in segmentation.segments if not one.suppressed]
     blocks = [segmentation.name, *_warning(segmentation), *_wrapped(on_number(findings.choice))]

@@ -10,6 +10,7 @@ import typer
 from fedseg.cli.output import Format, FormatOption, say, show, table
 from fedseg.cli.plan import shown_plan_epsilon
 from fedseg.cli.progress import progress_on_stderr
+from fedseg.cli.segments import bounds_table, next_step
 from fedseg.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _describe(result: "RunResult") -> str:
 
     segmentation = result.signed.segmentation
     shown = [one for one in segmentation.segments if not one.suppressed]
-    lines = []
+    lines = [bounds_table(segmentation), next_step(result.out)] if segmentation.bounds else []
     for one in shown:
         low, high = one.size_interval or (0, 0)
         lines.append(f"{one.name}: {one.size:,} customers ({low:,} to {high:,})")

@@ -1,4 +1,7 @@
-"""What kind of feature a column could be, from its name and type: the hints of `hints.toml`, applied."""
+"""What kind of feature a column could be, from its name and type: the hints of `hints.toml`, applied.
+
+And what becomes of numbers whose bounds are to be learned, or have been.
+"""
 
 import functools
 import re
@@ -9,6 +12,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from fedseg.proposal.schema import Holds, SchemaColumn
+from fedseg.segments.segmentation import LearnedBounds
+from fedseg.segments.telling import percent
 
 TO_DECIDE = "TO DECIDE"
 """Stands wherever a human must decide; no plan that holds it can be used."""
@@ -16,7 +21,13 @@ TO_DECIDE = "TO DECIDE"
 NAME_MAX = 63
 LABEL_MAX = 80
 
-Terms = Mapping[str, str | int]
+WIDEST = 10**9
+"""On a logarithm the range in which bounds are looked for may reach this far without getting coarse."""
+
+MISSING_MANY = 0.05
+"""From this share on a column of their own is worth it for those without a value."""
+
+Terms = Mapping[str, str | float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,60 @@ def propose_feature(column: SchemaColumn) -> ProposedFeature | LeftOut:
     mapped = "the tables call it otherwise: map it under [source.columns] in node.toml"
     remarks = hint.remarks if name == column.name else {"name": mapped, **hint.remarks}
     return ProposedFeature(column.name, name, {"label": " ".join(words)[:LABEL_MAX] or name, **hint.terms}, remarks)
+
+
+def propose_search(column: SchemaColumn) -> ProposedFeature | LeftOut:
+    """What a column could be in a plan for bounds: a number whose bounds nobody knows, over the widest range.
+
+    >>> propose_search(SchemaColumn("gross_spend")).terms["transform"]
+    'log1p'
+    >>> propose_search(SchemaColumn("age")).reason
+    'its bounds are known: 0 to 120'
+    """
+    usual = propose_feature(column)
+    if isinstance(usual, LeftOut):
+        return usual
+    kind, lower, upper = (usual.terms.get(key) for key in ("kind", "lower", "upper"))
+    if kind == TO_DECIDE:
+        return LeftOut(column.name, "nothing says that it holds numbers: list it with its type in a TOML file")
+    if kind != "numeric":
+        return LeftOut(column.name, "only numbers have bounds")
+    is_amount = usual.terms.get("transform") == "log1p"
+    if not is_amount and TO_DECIDE not in (lower, upper):
+        return LeftOut(column.name, f"its bounds are known: {lower} to {upper}")
+    range_: Terms = {"transform": "log1p", "lower": 0} if is_amount else {"transform": "asinh", "lower": -WIDEST}
+    return ProposedFeature(
+        usual.column,
+        usual.name,
+        {"label": usual.terms["label"], **range_, "upper": WIDEST, "missing": 0, "missing_flag": True},
+        {name: remark for name, remark in usual.remarks.items() if name == "name"},
+    )
+
+
+def with_bounds(feature: ProposedFeature, learned: LearnedBounds) -> ProposedFeature:
+    """A proposed number with the bounds that a plan for bounds has learned; to be decided if it has found none."""
+    words = {key: value for key, value in feature.terms.items() if key in ("low_word", "high_word")}
+    if learned.lower is None or learned.upper is None:
+        bounds: dict[str, str | float] = {"lower": TO_DECIDE, "upper": TO_DECIDE, "missing": TO_DECIDE}
+        remark = "nothing stood above the noise where bounds were looked for"
+    else:
+        lower, upper, missing = learned.lower, learned.upper, feature.terms.get("missing", TO_DECIDE)
+        known = TO_DECIDE if isinstance(missing, str) else _plain(min(upper, max(lower, missing)))
+        scale: Terms = {} if learned.transform == "identity" else {"transform": learned.transform}
+        bounds = {**scale, "lower": _plain(lower), "upper": _plain(upper), "missing": known}
+        remark = f"learned; beyond the bounds are {percent(learned.outside.low)} to {percent(learned.outside.high)}"
+    remarks = {key: text for key, text in feature.remarks.items() if key == "name"} | {"lower": remark}
+    if learned.at_limit:
+        remarks["upper"] = "some may be beyond the range in which bounds were looked for"
+    if learned.missing and learned.missing.share >= MISSING_MANY:
+        remarks["missing"] = f"{percent(learned.missing.share)} have no value: missing_flag = true shows them apart"
+    terms = {"label": feature.terms["label"], "kind": "numeric", **bounds, **words}
+    return ProposedFeature(feature.column, feature.name, terms, remarks)
+
+
+def _plain(value: float) -> int | float:
+    """As people write it."""
+    return int(value) if value == int(value) else value
 
 
 def words_of(name: str) -> tuple[str, ...]:

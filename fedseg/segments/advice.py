@@ -54,6 +54,14 @@ ON_CLIPPING = (
 """What that means."""
 
 
+ON_BOUNDS = (
+    "Bounds reach over the range where customers stand above the noise, and as far beyond it as the thin tails that "
+    "the noise hides may go; they are rounded outwards. Whoever is beyond them is clamped to them, not left out. The "
+    "scale is a suggestion. Where nothing stood above the noise nothing is known of a feature; it need not be empty."
+)
+"""What learned bounds are worth."""
+
+
 def on_spread(spread: Spread) -> str:
     """Between which numbers most customers of a segment lie; empty if the noise hides it."""
     return f"mostly {_short(spread.typical_low)} to {_short(spread.typical_high)}" if spread.low > 0 else ""

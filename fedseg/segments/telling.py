@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fedseg.segments.segmentation import CyclicValue, GroupValue, NumericValue, Share, Value
+from fedseg.segments.segmentation import CyclicValue, GroupValue, LearnedBounds, NumericValue, Share, Value
 
 SHARES_MAX = 8
 """Most categories of a feature that are listed; the file has all."""
@@ -71,6 +71,32 @@ def in_full(value: Value) -> list[tuple[str, str, str]]:
             return [(value.label, *_share(value.shares[0])), *_share_lines(value)[1:]]
         case GroupValue():
             return _share_lines(value)
+
+
+BOUNDS_HEAD = ("feature", "lower", "upper", "scale", "beyond them", "no value")
+"""What `bounds_line` says."""
+
+NOT_FOUND = "nothing stands above the noise"
+
+
+def bounds_line(found: LearnedBounds) -> tuple[str, str, str, str, str, str]:
+    """Learned bounds as a line of a table; shares with their 95 % noise intervals."""
+    missing = "" if found.missing is None else _between(found.missing)
+    if found.lower is None or found.upper is None:
+        return found.label, "", "", NOT_FOUND, "", missing
+    upper = f"{found.upper:,.15g}{'*' if found.at_limit else ''}"
+    return found.label, f"{found.lower:,.15g}", upper, SCALES[found.transform], _between(found.outside), missing
+
+
+SCALES = {"identity": "as it is", "log1p": "logarithm", "asinh": "logarithm with sign"}
+"""What people call the scales."""
+
+AT_LIMIT = "* Customers stand at an end of the range in which bounds were looked for: some may be beyond it."
+
+
+def _between(one: Share) -> str:
+    share, interval = _share(one)
+    return f"{share} ({interval})"
 
 
 def _share_lines(value: Value) -> list[tuple[str, str, str]]:
