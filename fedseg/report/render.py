@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 from importlib.resources import files
@@ -19,14 +19,21 @@ from fedseg.report.figures import feature, groups, sizes, tones
 from fedseg.report.model import FeatureFact, GroupFact, GroupValueFact, ReportFacts, SegmentFact, ShareFact
 from fedseg.report.readings import GROUPS_MAX, Reading, axis_of, pieces, reading_of, share_reading
 from fedseg.report.scales import Axis, number, ordinal, whole
-from fedseg.segments.advice import ON_CLIPPING, fewer, on_number, on_other, on_spread, suggestions
-from fedseg.segments.telling import percent
+from fedseg.segments.advice import ON_BOUNDS, ON_CLIPPING, fewer, on_number, on_other, on_spread, suggestions
+from fedseg.segments.telling import AT_LIMIT, NOT_FOUND, SCALES, percent
 
 FEATURES_MAX = 24
 """Most features with a figure and a line on the cards; report.json has all."""
 
 _IN_GROUPS = {"categorical", "region"}
 """Kinds of features whose customers are in one category each."""
+_ON_BOUNDS: Mapping[str, Any] = {
+    "on_bounds": ON_BOUNDS,
+    "at_limit": AT_LIMIT,
+    "not_found": NOT_FOUND,
+    "scales": SCALES,
+}
+"""What is said of learned bounds."""
 _STRIP_TICK_GAP = 0.2
 _SHORT_HASH = 16
 
@@ -67,7 +74,7 @@ def render(facts: ReportFacts) -> str:
     page = _environment().get_template("report.html.j2")
     css = Markup(_template("report.css"))  # noqa: S704 (ships with fedseg)
     return page.render(
-        facts=facts, plan=facts.plan, features=features, figures=figures, css=css, on_clipping=ON_CLIPPING
+        facts=facts, plan=facts.plan, features=features, figures=figures, css=css, on_clipping=ON_CLIPPING, **_ON_BOUNDS
     )
 
 
