@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Self
 
 from fedseg.errors import VerificationError
-from fedseg.ledger.checkpoint import Checkpoint, parse_checkpoint
 from fedseg.ledger.cosignature import TIMESTAMP_BYTES, ed25519_message, ml_dsa_message
 from fedseg.ledger.keys import MlDsaPublicKey, PublicKey, decode_base64, encode_base64
 from fedseg.ledger.notes import SignatureType, check_name, key_id, parse_note, refused
@@ -129,15 +128,3 @@ def open_signed(note: str, keys: Iterable[VerifierKey]) -> OpenedNote:
     if not signed:
         raise refused("none of the known keys has signed it")
     return OpenedNote(parsed.text, tuple(signed.values()))
-
-
-def open_log_checkpoint(note: str, key: VerifierKey) -> Checkpoint:
-    """The checkpoint that the log with `key` signed, whoever else signed it too.
-
-    Raises:
-        VerificationError: If it did not, or the checkpoint is another log's.
-    """
-    checkpoint = parse_checkpoint(open_signed(note, [key]).text)
-    if checkpoint.origin != key.name:
-        raise refused("it names another origin")
-    return checkpoint

@@ -38,22 +38,34 @@ def raw() -> RawLedger:
 
 
 @pytest.fixture(scope="session")
-def go(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[..., str]]:
-    """Ask Go's packages about a note, a proof or tiles: `ok`, or why not."""
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Make a program of a folder with Go sources."""
     if which("go") is None or not Path(GO_PATH, "src/golang.org/x/mod/sumdb/tlog").is_dir():
         pytest.fail("Go or its package x/mod is missing: apt-get install golang-go golang-golang-x-mod-dev")
-    folder = tmp_path_factory.mktemp("go")
-    settings = {"GO111MODULE": "off", "GOPATH": GO_PATH, "GOFLAGS": "", "GOCACHE": str(folder / "cache")}
-    built = subprocess.run(
-        ["go", "build", "-o", str(folder / "checker"), "."],
-        cwd=HERE / "checker",
-        env={**os.environ, **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert built.returncode == 0, built.stderr
-    with subprocess.Popen([folder / "checker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    cache = tmp_path_factory.mktemp("go")
+    settings = {"GO111MODULE": "off", "GOPATH": GO_PATH, "GOFLAGS": "", "GOCACHE": str(cache)}
+
+    def make(sources: Path) -> Path:
+        program = tmp_path_factory.mktemp("program") / "checker"
+        built = subprocess.run(
+            ["go", "build", "-o", str(program), "."],
+            cwd=sources,
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert built.returncode == 0, built.stderr
+        return program
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def go(build: Callable[[Path], Path]) -> Generator[Callable[..., str]]:
+    """Ask Go's packages about a note, a proof or tiles: `ok`, or why not."""
+    program = build(HERE / "checker")
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         questions, answers = process.stdin, process.stdout
         assert questions is not None
         assert answers is not None

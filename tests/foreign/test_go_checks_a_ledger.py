@@ -3,6 +3,8 @@ and nothing that was changed on the way."""
 
 import base64
 import random
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -137,3 +139,29 @@ def test_tiles_with_any_byte_changed_are_rejected(raw: RawLedger, go: Go, tmp_pa
             assert go(Tiles=str(tmp_path), Key=key) != "ok", (path, place)
         path.write_bytes(whole)
     assert go(Tiles=str(tmp_path), Key=key) == "ok"
+
+
+def test_the_program_on_the_page_for_auditors_does_what_it_says(
+    raw: RawLedger, build: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/check-a-ledger.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```go\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "check.go").write_text(program, encoding="utf-8")
+    checker, proof = build(tmp_path), tmp_path / "7.tlog-proof"
+    good = prove_inclusion(raw, 7).to_text()
+
+    def run() -> "subprocess.CompletedProcess[str]":
+        command = [str(checker), str(proof), raw.verifier_key.to_text()]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    proof.write_text(good, encoding="utf-8")
+    ended = run()
+    assert (ended.returncode, ended.stdout.splitlines()[1]) == (0, raw.entries[7].to_bytes().decode()), ended.stderr
+    for bad in (
+        good.replace("index 7", "index 8"),
+        good.replace("\n300\n", "\n299\n"),
+        good.replace("extra eyJ", "extra eyK"),
+    ):
+        assert bad != good
+        proof.write_text(bad, encoding="utf-8")
+        assert run().returncode != 0
