@@ -10,7 +10,7 @@ import click
 import typer
 
 import fedseg
-from fedseg.cli import approve, budget, job, ledger, node, plan, policy, report, segments, server, simulate
+from fedseg.cli import approve, budget, inbox, job, key, ledger, node, plan, policy, report, segments, server, simulate
 from fedseg.cli.output import FORMAT, Format, FormatOption, show, show_error
 from fedseg.cli.settings import read_settings
 from fedseg.errors import FedsegError, SettingsError, StorageError, every_error
@@ -25,7 +25,11 @@ app = typer.Typer(
 app.command("demo")(simulate.demo)
 app.command("simulate")(simulate.simulate)
 app.add_typer(plan.app, name="plan")
+app.add_typer(inbox.app, name="inbox")
 app.command("approve")(approve.approve)
+app.command("deny")(approve.deny)
+app.command("revoke")(approve.revoke)
+app.add_typer(key.app, name="key")
 app.add_typer(server.app, name="server")
 app.add_typer(node.app, name="node")
 app.add_typer(job.app, name="job")

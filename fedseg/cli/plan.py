@@ -100,6 +100,23 @@ def show_(plan: PlanArgument, format_: FormatOption = Format.TEXT) -> None:
     show(format_, plan_facts(found), lambda: describe(found))
 
 
+@app.command()
+def sign(
+    plan: PlanArgument,
+    key: Annotated[Path, typer.Option(help="Your key file, from: fedseg key new FILE.", exists=True, dir_okay=False)],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Sign a plan as the one who asks for it; the signature stands beside it. Units may have limits for your key."""
+    from fedseg.ledger.keys import SigningKey
+    from fedseg.privacy.signatures import sign_plan, write_plan_signature
+
+    found = _read(plan)
+    signature = sign_plan(found.digest, SigningKey.load(key))
+    path = write_plan_signature(plan, signature)
+    facts = {"plan_sha256": found.digest, "requester": signature.requester, "file": str(path)}
+    show(format_, facts, lambda: f"{found.name} is signed in {path}\nhash   {found.digest}")
+
+
 def shown_plan_epsilon(plan: "Plan") -> str:
     """The plan's epsilon for people, rounded up."""
     from fedseg.privacy.budget import shown_fraction

@@ -1,4 +1,4 @@
-"""`fedseg policy`: check a policy file, and test what it says about a plan."""
+"""`fedseg policy`: check and sign a policy file, and test what it says about a plan."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fedseg.cli.output import Format, FormatOption, print_result, show, table
-from fedseg.errors import PolicyError
+from fedseg.errors import PolicyError, TrustError
 
 app = typer.Typer(help="Policies: who may be counted, for what, at what price.", no_args_is_help=True)
 PolicyArgument = Annotated[Path, typer.Argument(help="POLICY.yaml", exists=True, dir_okay=False)]
@@ -27,6 +27,38 @@ def check(policy: PolicyArgument, format_: FormatOption = Format.TEXT) -> None:
             f"hash       {found.digest}\npurposes   {', '.join(facts['purposes'])}"
         ),
     )
+
+
+@app.command()
+def sign(
+    policy: PolicyArgument,
+    officer: Annotated[str, typer.Option(envvar="FEDSEG_OFFICER", help="Your name among the policy's officers.")],
+    officer_key: Annotated[
+        Path, typer.Option(envvar="FEDSEG_OFFICER_KEY", help="Your key file.", exists=True, dir_okay=False)
+    ],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Sign a policy as one of its officers, or of the policy it replaces; the signature stands beside it."""
+    from fedseg.cli.approve import read_officer
+    from fedseg.policy.document import load_policy
+    from fedseg.privacy.signatures import add_policy_signature, sign_policy
+
+    found, signer = load_policy(policy.read_bytes()), read_officer(officer, officer_key)
+    named = {} if found.approvals is None else found.approvals.officers
+    if officer in named and named[officer] != signer.key.public.to_text():
+        raise TrustError(
+            f"this is not the key of {officer}",
+            why="the policy names another key for this officer",
+            fix="use the officer's own key file",
+        )
+    signed = [one.officer for one in add_policy_signature(policy, sign_policy(found.digest, officer, signer.key))]
+    facts = {
+        "id": found.id,
+        "policy_sha256": found.digest,
+        "signed_by": signed,
+        "required": 0 if found.approvals is None else found.approvals.required,
+    }
+    show(format_, facts, lambda: f"{found.id} is signed by {', '.join(signed)}\nhash       {found.digest}")
 
 
 @app.command("test")

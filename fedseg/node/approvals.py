@@ -17,6 +17,7 @@ from fedseg.errors import (
     CohortTooSmallError,
     ConsentError,
     FedsegError,
+    NotApprovedError,
     PlanMismatchError,
     PolicyError,
     TrustError,
@@ -213,6 +214,23 @@ def end_approval(
     with _account_under_policy(home) as (account, policy):
         decision = sign_decision(home, policy, plan_sha256, verdict, officer=officer, now=now)
         return account.close(plan_sha256, ending, day=day_of(now), decision=decision)
+
+
+def approved_digest(home: NodeHome, prefix: str) -> str:
+    """The hash, which begins like this, of a plan that was approved here.
+
+    Raises:
+        NotApprovedError: If there is none, or more than one.
+    """
+    with home.ledger() as ledger:
+        approved = [one for one in PrivacyAccount(ledger).state().reservations if one.startswith(prefix)]
+    if len(approved) != 1:
+        raise NotApprovedError(
+            f"no one approved plan begins with {prefix}",
+            why=f"{len(approved)} do",
+            fix=f"fedseg budget show {home.path}",
+        )
+    return approved[0]
 
 
 @contextmanager

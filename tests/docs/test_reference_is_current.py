@@ -40,7 +40,7 @@ pytestmark = pytest.mark.docs
 REFERENCE = ROOT / "docs/reference"
 SOURCES = sorted((ROOT / "fedseg").rglob("*.py"))
 
-_COMMAND_IN_PAGE = re.compile(r"(?:`|\$ |\$\()fedseg((?: [a-z]+)*)")
+_COMMAND_IN_PAGE = re.compile(r"(?:`|\$ |\$\()fedseg((?: [a-z][a-z-]*)*)")
 _COMMAND_IN_SOURCE = re.compile(r"`fedseg((?: [a-z]+)+)|fix=f?\"[^\"]*fedseg((?: [a-z]+)+)")
 
 
