@@ -28,7 +28,7 @@ class Transaction:
 
     def entries(self) -> list[Entry]:
         """All entries, the ones this transaction appended last."""
-        return list(self.after.entries)
+        return self.after.since(0)
 
     def payload(self, id_: str) -> bytes | None:
         """The payload of this id, also one this transaction added; None if no entry refers to it.
@@ -131,7 +131,7 @@ class MemoryLedger:
 
     def entries(self) -> list[Entry]:
         """As `Journal.entries`."""
-        return list(self._history.entries)
+        return self._history.since(0)
 
     def payload(self, id_: str) -> bytes | None:
         """As `Journal.payload`."""

@@ -114,7 +114,7 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """As `Journal.entries`."""
         with storage_errors(self.path), closing(self._begin("BEGIN")) as connection:
-            return list(self._refreshed(connection).entries)
+            return self._refreshed(connection).since(0)
 
     def payload(self, id_: str) -> bytes | None:
         """As `Journal.payload`."""
