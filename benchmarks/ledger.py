@@ -22,11 +22,11 @@ from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.reading import check_log, read_ledger
 from fedseg.ledger.store import Ledger
 from fedseg.privacy.account import PlanTerms, PrivacyAccount
-from fedseg.privacy.state import Caps, replay
 from fedseg.privacy.mechanism import DiscreteGaussian
 from fedseg.privacy.noise import Noise, SystemNoise
 from fedseg.privacy.release import ReleaseTicket, release
 from fedseg.privacy.sensitive import sum_of_rows
+from fedseg.privacy.state import Caps, replay
 
 CELLS, WIDTH = 8, 11
 PROOFS = 1000

@@ -35,6 +35,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "accuracy": (sys.executable, "-m", "benchmarks.accuracy", "--repetitions", "50"),
     "statistics": (sys.executable, "-m", "benchmarks.statistics", "--rows", "1000000"),
     "ledger": (sys.executable, "-m", "benchmarks.ledger", "--releases", "500"),
+    "ledger-size": (sys.executable, "-m", "benchmarks.ledger", "--entries", "1000,10000,100000"),
     "federation": (sys.executable, "-m", "benchmarks.federation", "--turns", "3"),
 }
 

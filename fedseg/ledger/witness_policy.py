@@ -59,6 +59,11 @@ class WitnessPolicy:
     quorum: bytes
     """The witness or group that must have seen a checkpoint; `none` asks for nobody."""
 
+    def __post_init__(self) -> None:
+        keys = [*self.logs, *self.witnesses.values()]
+        if len({(key.name, key.id) for key in keys}) != len(keys):
+            raise ValueError("two verifier keys of the policy cannot be told apart by name and id")
+
     @classmethod
     def from_bytes(cls, data: bytes) -> "WitnessPolicy":
         """The policy in a file.

@@ -34,3 +34,12 @@ def test_a_benchmark_prints_the_rows_it_promises(name: str) -> None:
     rows = json.loads(run.stdout)["rows"]
     assert rows
     assert all(set(row) >= KEYS[name] for row in rows)
+
+
+def test_the_benchmark_of_ledgers_prints_a_row_for_each_size() -> None:
+    command = [sys.executable, "-m", "benchmarks.ledger", "--entries", "1,300", "--format", "json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = json.loads(run.stdout)["rows"]
+    assert [row["entries"] for row in rows] == [1, 300]
+    timed = {"open_seconds", "verify_seconds", "inclusion_proof_ms", "consistency_proof_ms"}
+    assert all(set(row) >= timed for row in rows)

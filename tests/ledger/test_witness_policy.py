@@ -235,6 +235,14 @@ def test_a_policy_for_one_log_names_it_and_lets_it_not_be_its_own_witness() -> N
         )
 
 
+def test_keys_that_a_note_could_not_tell_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VerifierKey, "id", bytes(4))
+    same = [VerifierKey("w.example", SignatureType.ED25519_COSIGNATURE, signer(number).public) for number in (1, 2)]
+    lines = [f"witness X{number} {key.to_text()}\n" for number, key in enumerate(same)]
+    with pytest.raises(ValueError, match="cannot be told apart"):
+        WitnessPolicy.from_bytes("".join([*lines, "quorum none\n"]).encode())
+
+
 def test_the_time_must_say_its_zone() -> None:
     with pytest.raises(ValueError, match="time zone"):
         policy("quorum none").check(seen_by(), NOW.replace(tzinfo=None))
