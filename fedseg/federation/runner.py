@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import types
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,26 @@ from fedseg.federation.flower.bundle import stub_sha256
 from fedseg.federation.flower.sockets import TASK_POLL_SECONDS, start_log
 from fedseg.federation.flower.tasks import NodeTask, NodeTasks
 from fedseg.node.home import NodeHome
+from fedseg.node.rights_batch import log_days
+from fedseg.privacy.account import day_of
 from fedseg.privacy.noise import SimulatedNoise
 
 log = logging.getLogger(__name__)
 
 LEAST_SLOT_SECONDS = 1
 """Shortest reply slot here, also for plans without slots: across a network somebody can watch the clock."""
+DAY_PATIENCE_SECONDS = 60.0
+"""How long to wait before a daily entry that could not be written is tried again."""
 PATIENCE_SECONDS = 2.0
 """How long to wait before trying a SuperNode again that does not answer."""
 
 
 def run(app: ClientApp, home: Path, socket: Path, allowed: frozenset[str]) -> None:
-    """Answer the unit's messages until told to stop."""
+    """Answer the unit's messages until told to stop, and log what is due once a day."""
+    days = _Days(home)
     with NodeTasks(socket) as tasks:
         while True:
+            days.turn()
             try:
                 task = tasks.acquire()
             except (UnreachableError, RunLostError) as error:
@@ -57,6 +64,29 @@ def run(app: ClientApp, home: Path, socket: Path, allowed: frozenset[str]) -> No
                 log.warning("runner.undelivered run=%d code=%s", task.run_id, error.code)
             finally:
                 task.close()
+
+
+class _Days:
+    """Logs the daily entry about rights requests, on the first look at each new day."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._done = ""
+        self._again_at = 0.0
+
+    def turn(self) -> None:
+        """Log what is due; what cannot be written now is tried again."""
+        now = datetime.now(UTC)
+        if day_of(now) == self._done or time.monotonic() < self._again_at:
+            return
+        try:
+            logged = log_days(NodeHome.open(self._home), now)
+        except FedsegError as error:
+            log.warning("runner.day_not_logged code=%s why=%s", error.code, error.why)
+            self._again_at = time.monotonic() + DAY_PATIENCE_SECONDS
+            return
+        self._done = day_of(now)
+        log.info("runner.days_logged days=%d", len(logged))
 
 
 def answer(app: ClientApp, home: Path, task: NodeTask, allowed: frozenset[str]) -> Message:
