@@ -18,7 +18,9 @@ MAX_DEPTH = 64
 MAX_INTEGER = 2**53 - 1
 """Largest integer that every JSON reader keeps exactly."""
 _MOST_DIGITS = len(str(-MAX_INTEGER))
-_encode_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+_encode_sorted = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False
+).encode
 
 
 def canonical(value: Mapping[str, Json]) -> bytes:
@@ -33,7 +35,10 @@ def canonical(value: Mapping[str, Json]) -> bytes:
     """
     plain = dict(value)
     _check(plain, depth=1)
-    return rfc8785.dumps(plain)
+    # For ASCII the standard library escapes and sorts as RFC 8785 does, five times faster: the two orders of keys, by
+    # code point and by UTF-16, differ only far beyond ASCII.
+    text = _encode_sorted(plain)
+    return text.encode("ascii") if text.isascii() else rfc8785.dumps(plain)
 
 
 def parse_canonical(data: bytes) -> dict[str, Json]:
@@ -67,9 +72,8 @@ def sha256_hex(data: bytes) -> str:
 def _is_plainly_canonical(parsed: dict[str, Json], text: str) -> bool:
     """Whether `text`, which reads as `parsed`, is canonical beyond doubt; False only says that it takes a closer look.
 
-    For ASCII the standard library escapes and sorts as RFC 8785 does, five times faster: the two orders of keys, by
-    code point and by UTF-16, differ only far beyond ASCII. What was read holds no float and no integer out of range,
-    and with so few brackets it cannot nest too deeply.
+    What was read holds no float and no integer out of range, and with so few brackets it cannot nest too deeply. So all
+    that `canonical` would do is the same encoding.
     """
     return text.isascii() and text.count("[") + text.count("{") <= MAX_DEPTH and _encode_sorted(parsed) == text
 

@@ -44,6 +44,11 @@ def test_what_is_found_canonical_quickly_is_so_by_the_book(value: object) -> Non
     assert rfc8785.dumps(parsed) == data
 
 
+@given(st.dictionaries(st.text(), values, max_size=5) | st.dictionaries(st.text('aé"\\\n\x7f😀\ufb33'), values))
+def test_the_canonical_form_is_that_of_another_implementation(value: dict[str, Json]) -> None:
+    assert canonical(value) == rfc8785.dumps(value)
+
+
 def test_keys_in_the_order_of_code_points_are_refused_where_that_is_another() -> None:
     with pytest.raises(ValueError, match="canonical form"):
         parse_canonical('{"\ufb33":1,"\U0001f600":2}'.encode())
