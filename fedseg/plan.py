@@ -35,6 +35,7 @@ from fedseg.clustering.schedule import INTEGERS_MAX, Budget, Profile, Single, st
 from fedseg.errors import PlanError
 from fedseg.ledger.canonical import MAX_INTEGER, canonical, sha256_hex
 from fedseg.ledger.keys import PublicKey
+from fedseg.names import require_plain, require_visible
 from fedseg.policy.document import Policy
 from fedseg.policy.purposes import Purpose
 from fedseg.policy.rules import RuleOutcome, check_policy
@@ -82,8 +83,8 @@ def _public_key(value: str) -> str:
 Exact = Annotated[Fraction, BeforeValidator(_fraction)]
 Number = Annotated[Decimal, BeforeValidator(exact_number), Field(allow_inf_nan=False, max_digits=20)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Word = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f<>]+$")]
-Category = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Word = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^<>]+$"), AfterValidator(require_plain)]
+Category = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(require_visible)]
 
 
 class _Part(BaseModel):

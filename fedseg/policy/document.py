@@ -27,6 +27,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from fedseg.errors import PolicyDocumentError, PolicyError
 from fedseg.ledger.canonical import canonical, sha256_hex
 from fedseg.ledger.keys import PublicKey
+from fedseg.names import require_plain
 from fedseg.policy.consent import MAX_NOTICE_VERSION, Veto
 from fedseg.policy.purposes import Purpose
 from fedseg.policy.strict_yaml import Document, Path, read_document, refusal
@@ -261,7 +262,7 @@ class Policy(_Part):
 
     version: Literal[1]
     id: Identifier
-    controller: Annotated[str, Field(min_length=1, max_length=200)]
+    controller: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(require_plain)]
     """Who answers for the unit's data."""
     default: Literal["deny"]
     purposes: Rules
