@@ -6,11 +6,10 @@ A code is a family and a word. Codes never change their meaning: scripts and aud
     L3   signatures                 L10  policy, plan and approval   L14  what must not stand in a ledger
     L6   order of checkpoints       L11  bytes that were sent        L15  two histories
     L7   form of entries            L12  one side against the other
-    L8   place of entries
+    L8   place of entries           B1-3 the file that evidence comes in
 """
 
 import enum
-from typing import Self
 
 from fedseg.errors import VerificationError
 
@@ -20,22 +19,21 @@ _OFFICER = "tell the unit's privacy officer at once, and keep the file as eviden
 _KEY_HOLDER = "Nobody but the key's owner can have written this."
 
 
-class Fault(enum.StrEnum):
-    """One way in which evidence fails; its value is the code."""
+class Fault(enum.Enum):
+    """One way in which evidence fails; as text, its code."""
 
-    says: str
-    """One sentence: what was found."""
-    means: str
-    """What that implies, and who can have done it."""
-    act: str
-    """What to do about it, as the `fix` of an error."""
+    def __init__(self, code: str, says: str, means: str, act: str) -> None:
+        self.code = code
+        """What scripts and reports call it."""
+        self.says = says
+        """One sentence: what was found."""
+        self.means = means
+        """What that implies, and who can have done it."""
+        self.act = act
+        """What to do about it, as the `fix` of an error."""
 
-    def __new__(cls, code: str, says: str, means: str, act: str) -> Self:
-        """A fault of this code."""
-        fault = str.__new__(cls, code)
-        fault._value_ = code
-        fault.says, fault.means, fault.act = says, means, act
-        return fault
+    def __str__(self) -> str:
+        return self.code
 
     KEY = (
         "L1-key",
@@ -277,6 +275,84 @@ class Fault(enum.StrEnum):
         "The unit released something without charging it, gave you an older copy, or keeps a second ledger.",
         "ask the unit for its ledger as it is now; if the release is still missing, tell its privacy officer",
     )
+    OTHER_BYTES = (
+        "L12-other-bytes",
+        "In a round that the server closed with a unit, that unit charged another release than the server counted.",
+        "One of the two shows you another history than it lived: the bytes or the request differ.",
+        "keep both files as evidence, and ask the unit and the server's operator for their ledgers once more",
+    )
+    NOISE = (
+        "L12-noise",
+        "A segmentation says that its noise was real, and a unit's ledger says that it was simulated.",
+        f"The result is not differentially private, whatever it says. {_KEY_HOLDER}",
+        "use none of the segments, and tell the units' privacy officers",
+    )
+    UNLOGGED = (
+        "L10-unlogged",
+        "A policy file is not the policy in force in its unit's ledger.",
+        "You are shown other rules than the unit keeps, or rules that nobody has put in force yet.",
+        "read the policy in the ledger, and ask the unit which of the two it means",
+    )
+    STRAY = (
+        "L12-stray",
+        "A plan or segmentation belongs to no run that a ledger here logs, or cannot be read.",
+        "It is of another run, or was changed.",
+        "ask for the files of one run, all made from the same folder",
+    )
+    SHORTER = (
+        "L13-shorter",
+        "A ledger has fewer entries than it had when you last saw it.",
+        "It is an older copy: what was logged since is kept from you. Ledgers never become shorter.",
+        "ask its owner for the ledger as it is now; if they have no other, keep both as evidence",
+    )
+    REWRITTEN = (
+        "L13-rewritten",
+        "A ledger does not begin with the entries that were seen before.",
+        f"Its history was written anew. {_KEY_HOLDER}",
+        "keep both copies as evidence, and rely on neither",
+    )
+    FORK = (
+        "L15-fork",
+        "One key has signed two histories of the same log.",
+        "Different people were shown different ledgers. The two signatures prove it to anybody.",
+        "keep the proof file, show it to everybody who relies on this log, and rely on nothing its key signs",
+    )
+    NO_PROOF = (
+        "L15-no-proof",
+        "A file that claims to prove two histories proves nothing.",
+        "The notes in it are not both signed by one key, or do not contradict each other.",
+        "accuse nobody on its account",
+    )
+    ARCHIVE = (
+        "B1-archive",
+        "The file is not a bundle as this software packs it.",
+        "It is damaged, something else, was packed anew by another program, or carries something hidden.",
+        "ask for the file as `fedseg audit bundle` wrote it, and never unpack this one",
+    )
+    BUNDLE_SIZE = (
+        "B1-size",
+        "The bundle, or a size stated in it, is larger than any bundle may be.",
+        "It is no bundle, or was made to exhaust whoever opens it.",
+        "ask for the file as `fedseg audit bundle` wrote it, and never unpack this one",
+    )
+    MANIFEST = (
+        "B2-manifest",
+        "The list of files in the bundle cannot be read, or has names that no bundle has.",
+        "It was changed, is of another version, or was made to write outside its folder when it is unpacked.",
+        "ask for the file as `fedseg audit bundle` wrote it, and never unpack this one",
+    )
+    EMPTY = (
+        "B2-empty",
+        "The bundle holds no ledger.",
+        "Without one there is nothing that anybody has signed, so nothing is proved.",
+        "ask for a bundle made from the folder that the run has left",
+    )
+    MEMBER = (
+        "B3-member",
+        "A file in the bundle is not the one that the bundle's own list names.",
+        "It was changed after the bundle was made.",
+        _AGAIN,
+    )
     FORBIDDEN = (
         "L14-field",
         "An entry holds a field that its kind does not have.",
@@ -287,5 +363,10 @@ class Fault(enum.StrEnum):
 
 def accused(error: VerificationError, fault: Fault) -> VerificationError:
     """The error, naming its fault for scripts."""
-    error.data = {**error.data, "fault": str(fault)}
+    error.data = {**error.data, "fault": fault.code}
     return error
+
+
+def fault_of(error: VerificationError) -> Fault:
+    """The fault that an error of this package names."""
+    return next(fault for fault in Fault if fault.code == error.data["fault"])

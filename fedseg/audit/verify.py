@@ -8,6 +8,7 @@ limitations.
 from collections.abc import Iterable
 from pathlib import Path
 
+from fedseg.audit.cross import of_unit
 from fedseg.audit.entries import GenesisBody, failed, read_body
 from fedseg.audit.facts import LedgerFacts
 from fedseg.audit.faults import Fault
@@ -83,16 +84,6 @@ def check_against_units(server: LedgerFacts, units: Iterable[LedgerFacts], plan:
     Raises:
         VerificationError: If one does not, or a unit's ledger is signed with another key than the plan's.
     """
-    sent: dict[str, dict[str, str]] = {}
-    for facts in units:
-        index = plan.unit_index(facts.unit)
-        if index is None or plan.units[index].public_key != facts.public_key.to_text():
-            raise failed(Fault.PLAN_KEY, f"the ledger of {facts.unit} is not signed with the key the plan names")
-        sent[facts.unit] = {one.release_id: one.output_sha256 for one in facts.releases}
-    for entry in server.raw.entries:
-        payload = entry.body.get("payload")
-        if entry.kind != "contribution" or entry.body["plan_sha256"] != plan.digest or not isinstance(payload, dict):
-            continue
-        unit = str(entry.body["unit"])
-        if unit in sent and sent[unit].get(str(entry.body["release_id"])) != payload["sha256"]:
-            raise failed(Fault.UNCHARGED, f"the server counted a release that is not in the ledger of {unit}")
+    for unit in units:
+        for fault, what in of_unit(server, unit, plan):
+            raise failed(fault, what)

@@ -10,7 +10,22 @@ import click
 import typer
 
 import fedseg
-from fedseg.cli import approve, budget, inbox, job, key, ledger, node, plan, policy, report, segments, server, simulate
+from fedseg.cli import (
+    approve,
+    audit,
+    budget,
+    inbox,
+    job,
+    key,
+    ledger,
+    node,
+    plan,
+    policy,
+    report,
+    segments,
+    server,
+    simulate,
+)
 from fedseg.cli.output import FORMAT, Format, FormatOption, show, show_error
 from fedseg.cli.settings import read_settings
 from fedseg.errors import FedsegError, SettingsError, StorageError, every_error
@@ -36,6 +51,7 @@ app.add_typer(job.app, name="job")
 app.add_typer(policy.app, name="policy")
 app.add_typer(budget.app, name="budget")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(audit.app, name="audit")
 app.add_typer(segments.app, name="segments")
 app.command("report")(report.report)
 
@@ -56,9 +72,16 @@ def settings(
 
 @app.command()
 def explain(
-    code: Annotated[str, typer.Argument(help="An error code, such as E401.")], format_: FormatOption = Format.TEXT
+    code: Annotated[str, typer.Argument(help="A code, such as E401 or L9-charge.")], format_: FormatOption = Format.TEXT
 ) -> None:
-    """Explain an error code: what it means and how the command exits."""
+    """Explain the code of an error, or of what an audit found: what it means, and what to do or how it exits."""
+    from fedseg.audit.faults import Fault
+
+    fault = next((one for one in Fault if one.code.lower() == code.lower()), None)
+    if fault is not None:
+        said = {"code": fault.code, "summary": fault.says, "means": fault.means, "fix": fault.act}
+        show(format_, said, lambda: f"{fault}\n{fault.says}\nmeans: {fault.means}\ndo: {fault.act}")
+        return
     found = next((error for error in every_error() if error.code == code.upper()), None)
     if found is None:
         known = ", ".join(error.code for error in every_error())

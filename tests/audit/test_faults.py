@@ -1,14 +1,18 @@
 """Each fault of the table is shown by evidence that has it, forged with the true keys; a fault that nothing shows fails."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from fedseg.audit.entries import failed
 from fedseg.audit.faults import Fault
+from fedseg.audit.memory import Memory
+from fedseg.audit.proof import PROOF_START
+from fedseg.audit.review import review
 from fedseg.audit.verify import check_against_units, recompute_segmentation, verify_ledger
 from fedseg.errors import VerificationError
 from fedseg.ledger.export import export_ledger
@@ -19,6 +23,7 @@ from fedseg.plan import parse_plan
 from fedseg.privacy.budget import fraction_text, parse_fraction
 from fedseg.privacy.release import release_id
 from fedseg.segments.segmentation import SignedSegmentation, parse_signed
+from tests.forged_bundle import Evidence
 from tests.forged_ledger import Forgery, Line, approval_line, policy_line, resigned, under_policy
 from tests.small_federation import SmallFederation, policy_document
 
@@ -55,6 +60,10 @@ class Case:
     def verify_raw(self, raw: RawLedger) -> None:
         self.verify_export(export_ledger(raw))
 
+    def evidence(self) -> Evidence:
+        """The ledgers as they stand now, as members of a bundle."""
+        return Evidence.of(self.finished, self.path, north=self.unit, server=self.server)
+
 
 Show = Callable[[Case], None]
 SHOWN: dict[Fault, Show] = {}
@@ -78,7 +87,7 @@ def test_every_fault_is_found_where_it_is(
     assert fault in SHOWN, "nothing in this file shows it"
     with pytest.raises(VerificationError) as found:
         SHOWN[fault](Case(finished, unit, server, tmp_path))
-    assert found.value.data["fault"] == fault
+    assert found.value.data["fault"] == fault.code
     assert found.value.exit_code == 9
 
 
@@ -90,8 +99,8 @@ def test_true_ledgers_show_no_fault(finished: SmallFederation, unit: Forgery, se
 
 @pytest.mark.parametrize("fault", list(Fault))
 def test_every_fault_has_a_code_and_whole_sentences_for_people(fault: Fault) -> None:
-    assert re.fullmatch(r"[A-Z][0-9]*-[a-z-]+", fault)
-    assert {str(one): one for one in Fault}[str(fault)] is fault
+    assert re.fullmatch(r"[A-Z][0-9]*-[a-z-]+", fault.code)
+    assert [one for one in Fault if str(one) == fault.code] == [fault]
     assert re.fullmatch(r"[A-Z].*\.", fault.says)
     assert re.fullmatch(r"[A-Z].*\.", fault.means)
     assert re.fullmatch(r"[a-z].*[^.]", fault.act)
@@ -396,3 +405,101 @@ def counted_but_not_charged(case: Case) -> None:
 def a_count_of_customers(case: Case) -> None:
     case.unit.line("release").body["customers"] = 60
     case.verify_unit()
+
+
+# Bundles: each side against the other, against memory, and the file itself
+
+
+def audit(files: Mapping[str, bytes], memory: Memory | None = None) -> None:
+    """What the command line does with what is found first."""
+    found = review(files, {}, memory)
+    if found.findings:
+        first = found.findings[0]
+        assert found.memory == (memory or Memory())
+        raise failed(first.fault, first.what)
+
+
+@shows(Fault.OTHER_BYTES)
+def charged_another_release_than_was_counted(case: Case) -> None:
+    line = case.unit.line("release", 2)
+    assert line.payload is not None
+    zeros = [0] * (line.body["cells"] * line.body["width"])
+    line.payload = (line.payload[0], resigned(line.data, case.unit.key, values=zeros))
+    audit({"run.zip": case.evidence().packed()})
+
+
+@shows(Fault.NOISE)
+def simulated_noise_published_as_real(case: Case) -> None:
+    true = parse_signed(case.server.line("publication").data).segmentation
+    false = SignedSegmentation.sign(true.model_copy(update={"noise": "system"}), case.server.key)
+    evidence = case.evidence().without("server/ledger.txt")
+    audit({"run.zip": evidence.changed("segmentation.json", false.to_json()).packed()})
+
+
+@shows(Fault.UNLOGGED)
+def a_policy_that_is_not_the_one_in_force(case: Case) -> None:
+    audit({"run.zip": case.evidence().changed("units/north/policy.yaml", policy_document(min_cohort=50)).packed()})
+
+
+@shows(Fault.STRAY)
+def the_plan_of_another_run(case: Case) -> None:
+    another = case.finished.document.replace(b'name = "small"', b'name = "another"')
+    audit({"run.zip": case.evidence().changed("plan.toml", another).packed()})
+
+
+@shows(Fault.SHORTER)
+def last_months_ledger(case: Case) -> None:
+    memory = review({"run.zip": case.evidence().packed()}, {}).memory
+    case.unit.lines.pop()
+    audit({"run.zip": case.evidence().only("units/north/ledger.txt").packed()}, memory)
+
+
+@shows(Fault.REWRITTEN)
+def written_anew_under_one_checkpoint(case: Case) -> None:
+    """Without a signature at the size that was seen nobody can prove two histories; but there are two."""
+    memory = review({"run.zip": case.evidence().packed()}, {}).memory
+    case.unit.line("approval").body["source_sha256"] = HASH
+    case.unit.lines.append(policy_line(policy_document(min_cohort=6), place=6))
+    raw = case.raw()
+    evidence = case.evidence().only("units/north/ledger.txt")
+    bare = export_ledger(replace(raw, notes=raw.notes[-1:]))
+    audit({"run.zip": evidence.changed("units/north/ledger.txt", bare).packed()}, memory)
+
+
+@shows(Fault.FORK)
+def two_histories_for_two_people(case: Case) -> None:
+    shown_to_one = case.evidence().only("units/north/ledger.txt").packed()
+    case.unit.line("approval").body["source_sha256"] = HASH
+    shown_to_another = case.evidence().only("units/north/ledger.txt").packed()
+    audit({"one.zip": shown_to_one, "another.zip": shown_to_another})
+
+
+@shows(Fault.NO_PROOF)
+def an_accusation_without_signatures(case: Case) -> None:
+    audit({"proof.json": PROOF_START + b"}"})
+
+
+@shows(Fault.ARCHIVE)
+def packed_by_another_program(case: Case) -> None:
+    audit({"run.zip": case.evidence().packed_by_python()})
+
+
+@shows(Fault.BUNDLE_SIZE)
+def a_size_that_no_file_has(case: Case) -> None:
+    data = case.evidence().packed()
+    audit({"run.zip": data[:22] + b"\xff\xff\xff\xff" + data[26:]})
+
+
+@shows(Fault.MANIFEST)
+def a_name_that_leads_out_of_the_folder(case: Case) -> None:
+    audit({"run.zip": case.evidence().packed_with_manifest(b'"plan.toml"', b'"../xplan"')})
+
+
+@shows(Fault.EMPTY)
+def nothing_but_a_plan(case: Case) -> None:
+    audit({"run.zip": case.evidence().only("plan.toml").packed()})
+
+
+@shows(Fault.MEMBER)
+def a_member_changed_in_its_place(case: Case) -> None:
+    audit({"run.zip": case.evidence().packed().replace(b"fedseg/unit/north", b"fedseg/unit/nord!")})

@@ -18,7 +18,7 @@ from fedseg.errors import VerificationError
 from fedseg.ledger.keys import SigningKey
 from fedseg.plan import Plan, parse_plan
 from fedseg.privacy.release import HEADER
-from fedseg.segments.segmentation import Other, Segmentation, SignedSegmentation, parse_signed
+from fedseg.segments.segmentation import LearnedBounds, Other, Segmentation, Share, SignedSegmentation, parse_signed
 from tests.forged_ledger import Forgery, Line, resigned
 from tests.small_federation import SmallFederation, plan_terms
 
@@ -293,6 +293,16 @@ def test_the_server_cannot_make_up_a_run_of_units_of_its_own(
 
 # The published segments
 
+A_RANGE = LearnedBounds(
+    feature="visits",
+    label="visits a year",
+    lower=0.0,
+    upper=100.0,
+    transform="identity",
+    outside=Share(category="outside", share=0.0, low=0.0, high=0.1),
+    missing=None,
+    at_limit=False,
+)
 FALSE_SEGMENTS: dict[str, Callable[[Segmentation], dict[str, Any]]] = {
     "version": lambda true: {"version": 2},
     "name": lambda true: {"name": "another"},
@@ -314,6 +324,7 @@ FALSE_SEGMENTS: dict[str, Callable[[Segmentation], dict[str, Any]]] = {
     "a segment's suppression": lambda true: first_segment(true, suppressed=True),
     "a segment's stability": lambda true: first_segment(true, stability=-1.0),
     "a segment's clipping": lambda true: first_segment(true, clipped=not true.segments[0].clipped),
+    "bounds": lambda true: {"bounds": (A_RANGE,)},
     "other": lambda true: {"other": Other(segments=9, size=None, size_interval=None)},
     "findings": lambda true: {"findings": true.findings.model_copy(update={"choice": None})},
 }

@@ -563,7 +563,7 @@ def test_a_tampered_ledger_is_found_and_the_command_says_so(tampering: str, work
     assert ended.envelope["error"]["code"] in ("E901", "E902")
     assert ended.envelope["data"]["verified"] is False
     assert [one["code"] for one in ended.envelope["data"]["failures"]] == [ended.envelope["data"]["fault"]]
-    assert ended.envelope["data"]["fault"] in list(Fault)
+    assert ended.envelope["data"]["fault"] in [fault.code for fault in Fault]
     assert workspace.files() == before
 
 

@@ -125,6 +125,8 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg ledger prove": [ledger, "1", "--out", "1.tlog-proof"],
         "fedseg ledger check-proof": ["1.tlog-proof", "--key", read_ledger(run.out / ledger).verifier_key.to_text()],
         "fedseg ledger export": [ledger, "--out", "export.txt"],
+        "fedseg audit bundle": ["--from", ".", "--out", "run.zip"],
+        "fedseg audit verify": ["run.zip"],
         "fedseg segments show": ["."],
         "fedseg segments describe": ["."],
         "fedseg report": ["."],

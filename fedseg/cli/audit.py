@@ -1,0 +1,289 @@
+"""`fedseg audit`: put what a run has left into one file, and check such files with nothing but public keys."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedseg.cli.output import Format, FormatOption, print_result, show, table
+from fedseg.errors import SettingsError, StorageError, VerificationError
+
+if TYPE_CHECKING:
+    from fedseg.audit.archive import Member
+    from fedseg.audit.proof import EquivocationProof
+    from fedseg.audit.review import Review
+    from fedseg.ledger.keys import PublicKey
+
+app = typer.Typer(help="Audits: evidence of a run in one file, checked offline.", no_args_is_help=True)
+
+
+@app.command()
+def bundle(
+    from_: Annotated[
+        Path,
+        typer.Option(
+            "--from",
+            metavar="DIR",
+            help="Any folder that a run has left: a run's, a job's, a server's, a node's or a unit's.",
+            exists=True,
+            file_okay=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="File to write; the same evidence always gives the same bytes.")],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Put the evidence in a folder into one file: ledgers, plans, policies, segments; no customer, no private key."""
+    from fedseg.audit.bundle import collect, write_bundle
+
+    members = collect(from_)
+    data = write_bundle(members, out)
+    facts = {"out": str(out), "bytes": len(data), "sha256": _sha256(data), "members": [_member(one) for one in members]}
+    show(format_, facts, lambda: _describe_bundle(facts))
+
+
+@app.command()
+def verify(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Bundles, also of several parties; or equivocation proofs."),
+    ],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PUBLICKEY", help="Key of a unit, or of server, known from elsewhere; repeat."),
+    ] = None,
+    keys: Annotated[Path | None, typer.Option(help="File with such a line for each key.", dir_okay=False)] = None,
+    remember: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps the newest checkpoint seen of each log, for next time.", dir_okay=False),
+    ] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Recompute everything in a bundle, and hold each side against the other. Needs no network and trusts nobody."""
+    from fedseg.audit.memory import read_memory, write_memory
+    from fedseg.audit.review import review
+
+    known = _known_keys(key or [], keys)
+    memory = None if remember is None else read_memory(remember)
+    found = review({str(path): _read(path) for path in files}, known, memory)
+    written = [_write_proof(proof, files[0].parent) for proof in found.proofs]
+    if remember is not None and not found.findings:
+        write_memory(remember, found.memory)
+    facts = _facts(found, files, proofs=written, remembered=remember is not None and not found.findings)
+    if not found.findings:
+        show(format_, facts, lambda: _describe(found, facts))
+        return
+    if format_ is Format.TEXT:
+        print_result(_describe(found, facts))
+    raise _refusal(found, facts)
+
+
+def _refusal(found: "Review", facts: dict[str, Any]) -> VerificationError:
+    first, count = found.findings[0], len(found.findings)
+    error = VerificationError(
+        "the evidence does not check out" if count == 1 else f"the evidence does not check out, in {count} places",
+        why=f"{first.fault}: {first.where}: {first.what}",
+        fix=first.fault.act,
+    )
+    error.data = facts
+    return error
+
+
+# Input
+
+
+def _read(path: Path) -> bytes:
+    from fedseg.audit.archive import BUNDLE_LIMIT_BYTES
+
+    try:
+        with path.open("rb") as file:
+            return file.read(BUNDLE_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be read", why=error.strerror or "the disk refused", fix="check the path and its permissions"
+        ) from error
+
+
+def _known_keys(options: list[str], path: Path | None) -> "dict[str, PublicKey]":
+    """The keys that the user vouches for, by name."""
+    from fedseg.ledger.keys import PublicKey
+
+    lines = [("--key", one) for one in options]
+    if path is not None:
+        try:
+            text = _read(path).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _no_key(str(path), "it is not text") from error
+        lines += [(str(path), line.partition("#")[0].strip()) for line in text.splitlines()]
+    found: dict[str, PublicKey] = {}
+    for source, line in lines:
+        if not line:
+            continue
+        name, sign, value = (part.strip() for part in line.partition("="))
+        try:
+            public = PublicKey.from_text(value)
+        except ValueError as error:
+            raise _no_key(source, f"{line[:80]!r} is not NAME=PUBLICKEY: {error}") from error
+        if not (sign and name) or found.setdefault(name, public) != public:
+            raise _no_key(source, f"{name or line[:80]!r} has no name, or two different keys")
+    return found
+
+
+def _no_key(source: str, why: str) -> SettingsError:
+    return SettingsError(
+        f"a key in {source} cannot be used",
+        why=why,
+        fix="write the unit's name, =, and the public_key that the plan states for it; for the server: server=...",
+    )
+
+
+# Output
+
+
+def _write_proof(proof: "EquivocationProof", folder: Path) -> str:
+    """Write a proof beside the bundle, under a name that its content gives, and return the path."""
+    data = proof.to_json()
+    path = folder / f"equivocation-{_sha256(data)[:16]}.json"
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise StorageError(
+            f"the proof that {proof.in_words} cannot be written",
+            why=f"{path}: {error.strerror or 'the disk refused'}",
+            fix="copy the bundle to a folder that you may write to, and verify it there",
+        ) from error
+    return str(path)
+
+
+def _facts(found: "Review", files: list[Path], *, proofs: list[str], remembered: bool) -> dict[str, Any]:
+    """What an audit found, under the keys that scripts rely on."""
+    return {
+        "verified": not found.findings,
+        "files": [str(path) for path in files],
+        "members": [{"place": place, **_member(member)} for place, member in found.members],
+        "ledgers": [
+            {
+                "where": log.where,
+                "origin": log.facts.origin,
+                "size": log.facts.size,
+                "root": log.facts.root.hex(),
+                "public_key": log.facts.public_key.to_text(),
+                "fingerprint": log.facts.public_key.fingerprint(),
+                "key_from": str(log.key_source),
+                "noise": "simulated" if log.facts.simulated else "system",
+            }
+            for log in found.logs
+        ],
+        "failures": [
+            {
+                "code": one.fault.code,
+                "what": one.what,
+                "where": one.where,
+                "says": one.fault.says,
+                "means": one.fault.means,
+                "fix": one.fault.act,
+            }
+            for one in found.findings
+        ],
+        "remarks": list(found.remarks),
+        "proofs": proofs,
+        "remembered": remembered,
+    }
+
+
+def _member(member: "Member") -> dict[str, Any]:
+    return {
+        "name": member.name,
+        "role": str(member.role),
+        "size": len(member.data),
+        "sha256": _sha256(member.data),
+    }
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _describe_bundle(facts: dict[str, Any]) -> str:
+    rows = [[one["name"], one["role"], f"{one['size']:,}"] for one in facts["members"]]
+    return "\n".join([f"{facts['out']}: {len(rows)} files", f"sha256  {facts['sha256']}", "", table(rows, right=[2])])
+
+
+_VOUCHED = {
+    "given": "the key you named",
+    "remembered": "the key you saw before",
+    "bundle": "named by the bundle itself",
+}
+
+
+def _describe(found: "Review", facts: dict[str, Any]) -> str:
+    count = len(facts["failures"])
+    parts = [
+        "everything in it checks out" if facts["verified"] else f"FAILED: {count} finding{'s' if count > 1 else ''}",
+        _describe_failures(facts),
+        _describe_checked(facts),
+        "\n".join(f"NOTE     {one}." for one in facts["remarks"]),
+        _describe_worth(found, facts),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _describe_failures(facts: dict[str, Any]) -> str:
+    lines: list[str] = []
+    for one in facts["failures"]:
+        lines += [f"{one['code']}  {one['where']}", f"    found  {one['what']}", f"    means  {one['means']}"]
+        lines += [f"    do     {one['fix']}"]
+    return "\n".join([*lines, *(f"proof written to {one}" for one in facts["proofs"])])
+
+
+def _describe_checked(facts: dict[str, Any]) -> str:
+    lines = ["Checked by itself, from its first byte to its newest signature:"] if facts["ledgers"] else []
+    for one in facts["ledgers"]:
+        lines.append(f"{one['where']}: {one['size']} entries of {one['origin']}")
+        lines.append(f"    root {one['root']}")
+        lines.append(f"    key  {one['fingerprint']} ({_VOUCHED[one['key_from']]})")
+    others = [one["place"] for one in facts["members"] if one["role"] != "ledger"]
+    return "\n".join(
+        [*lines, *([f"Held against the ledgers: {', '.join(others)}"] if others and facts["verified"] else [])]
+    )
+
+
+def _describe_worth(found: "Review", facts: dict[str, Any]) -> str:
+    """What the evidence proves, if it does, and what it cannot."""
+    lines = ["WARNING  the noise was simulated: not a differentially private release", ""] if found.simulated else []
+    if facts["verified"]:
+        lines += ["This proves:", *(f"- {one}" for one in _proved(facts)), ""]
+    return "\n".join([*lines, "It cannot prove:", *(f"- {one}" for one in _unproved(facts))])
+
+
+def _proved(facts: dict[str, Any]) -> list[str]:
+    origins = {one["origin"] for one in facts["ledgers"]}
+    proved = ["whoever holds these keys has signed all of it, and not a byte was changed since"]
+    if origins - {"fedseg/server"}:
+        proved += [
+            "each release was allowed by the policy in force, approved beforehand and within the cap",
+            "each charge is what the stated noise costs, and each total is the sum of its parts",
+        ]
+    if "fedseg/server" in origins:
+        proved.append("each published segment is what the releases that the server counted give")
+    if origins > {"fedseg/server"}:
+        proved.append("what the server counted of the units here, they have charged, bit for bit")
+    if facts["remembered"]:
+        proved.append("each ledger goes on where you last saw it, if you have seen it before")
+    return proved
+
+
+def _unproved(facts: dict[str, Any]) -> list[str]:
+    unproved = [
+        "that noise was really drawn, that only consented customers were counted, or that they exist",
+        "that nothing was sent by other means",
+    ]
+    if not facts["remembered"]:
+        unproved.append("that this is the newest copy, and the only history: verify with --remember FILE each time")
+    if unvouched := [one for one in facts["ledgers"] if one["key_from"] == "bundle"]:
+        name = unvouched[0]["origin"].rpartition("/")[2]
+        unproved.append(
+            "whose ledgers these are: identity was taken from the bundle itself, and anybody can make one. Compare "
+            f"each fingerprint with its owner by telephone, then verify again with --key {name}=PUBLICKEY"
+        )
+    return unproved
