@@ -7,6 +7,8 @@ from fractions import Fraction
 
 import pytest
 
+from fedseg.clustering.bins import BINS
+from fedseg.clustering.bounds import LENGTHS, forecast_bounds
 from fedseg.clustering.schedule import Budget, Kind, Profile, schedule, step_terms
 from fedseg.privacy.budget import PrivacyBudget, rho_of
 from tests.docs.transcripts import ROOT
@@ -48,6 +50,20 @@ def test_the_steps_of_a_refinement_and_the_noise_of_the_first_count_are_right() 
     first = ROUNDS[Kind.MOMENTS]
     noise = ONE_UNIT.noise_sd(first.share, first.sensitivity) / float(first.weights[0])
     assert f"has a standard deviation of {noise:.0f} customers" in PAGE
+
+
+def test_the_numbers_of_a_plan_for_bounds_are_right() -> None:
+    text = re.sub(r"\s+", " ", PAGE)
+    sums = sum(BINS - length + 1 for length in LENGTHS)
+    assert f"are `{sums} f` for f features" in text
+    one_noise = Budget(ONE_UNIT.rho, 1)
+    limits = [
+        forecast_bounds(features, 1, 1, one_noise).smallest_group / one_noise.noise_sd(Fraction(1), 1)
+        for features in (1, 10)
+    ]
+    assert f"z = {limits[0]:.1f} for one feature, {limits[1]:.1f} for ten" in text
+    five_units = Budget(rho_of(PrivacyBudget(Fraction(1, 10), DELTA)), 5)
+    assert f"a bin must have {forecast_bounds(3, 6, 1, five_units).smallest_group:.0f} customers" in text
 
 
 def test_the_example_of_the_noise_floor_is_right() -> None:

@@ -11,7 +11,8 @@ import pytest
 import tomli_w
 
 from fedseg.cli.main import run_command
-from fedseg.clustering.schedule import Kind
+from fedseg.clustering.bins import BINS
+from fedseg.clustering.schedule import INTEGERS_MAX, Kind
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.reading import read_ledger
 from fedseg.plan import Plan, parse_plan
@@ -75,6 +76,7 @@ def _wins_at_most(epsilon: Decimal) -> int:
 
 def test_the_rounds_in_the_reference_are_those_of_a_plan() -> None:
     text = (ROOT / "docs/reference/plan.md").read_text(encoding="utf-8").partition("## Rounds")[2]
+    text = text.partition("## Plans for bounds")[0]
     table = [row for row in rows(text) if row[0] in {kind.value for kind in Kind}]
     widths = {"columns + 2": 5, "columns × (columns + 3) / 2": 9, "2 × columns + 1": 7}  # noqa: RUF001 (of three columns)
     for profile, place in (("standard", 2), ("short", 3)):
@@ -85,6 +87,13 @@ def test_the_rounds_in_the_reference_are_those_of_a_plan() -> None:
         ]
         cells = {row[0]: {"1": 1, "k": plan.k}.get(row[4]) for row in table}
         assert all(cells[one.kind.value] in (one.cells, None) for one in plan.settings.rounds)
+
+
+def test_the_round_of_a_plan_for_bounds_in_the_reference_is_that_of_one() -> None:
+    text = (ROOT / "docs/reference/plan.md").read_text(encoding="utf-8").partition("## Plans for bounds")[2]
+    (row,) = [row for row in rows(text) if row[0] == Kind.HISTOGRAM.value]
+    assert row[2:] == ["100 %", "1", f"{BINS} × columns"]  # noqa: RUF001 (as on the page)
+    assert f"At most {INTEGERS_MAX // BINS} columns" in text
 
 
 def plan_of_three_columns(profile: str) -> Plan:
