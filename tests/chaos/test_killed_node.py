@@ -31,7 +31,7 @@ BEFORE_COMMIT = [
     Point("first customers bounded", "fedseg.clustering.statistics:customer_vectors"),
     Point("statistic summed", f"{CONTRIBUTE}:summarize"),
     Point("transaction about to begin", CONNECTIONS, sql="BEGIN IMMEDIATE"),
-    Point("transaction begun", "fedseg.privacy.release:replay", "before"),
+    Point("transaction begun", "fedseg.privacy.account:PrivacyAccount.state_in", "before"),
     Point("account checked again", "fedseg.privacy.state:AccountState.require_step", call=2),
     Point("noise added", "fedseg.privacy.release:_signed", "before"),
     Point("bytes signed", "fedseg.privacy.release:_signed"),

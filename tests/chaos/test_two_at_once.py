@@ -28,7 +28,7 @@ WHILE_ANSWERING = [
     Point("source opened", f"{CONTRIBUTE}:open_source"),
     Point("statistic summed", f"{CONTRIBUTE}:summarize"),
     Point("transaction about to begin", CONNECTIONS, sql="BEGIN IMMEDIATE"),
-    Point("transaction begun", "fedseg.privacy.release:replay", "before"),
+    Point("transaction begun", "fedseg.privacy.account:PrivacyAccount.state_in", "before"),
     Point("noise added", "fedseg.privacy.release:_signed", "before"),
     Point("about to commit", CONNECTIONS, sql="COMMIT"),
     Point("committed", CONNECTIONS, sql="PRAGMA wal_checkpoint"),
