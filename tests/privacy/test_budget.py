@@ -1,5 +1,7 @@
 """Charges are exact and rounded up; epsilon is never below the theorem's infimum and hardly above it."""
 
+import math
+from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
@@ -11,6 +13,8 @@ import pytest
 from dp_accounting.rdp import RdpAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
 
 from fedseg.privacy.budget import (
     DELTA_GRID,
@@ -232,6 +236,55 @@ def test_epsilon_agrees_with_opendp(sigma: int, releases: int, delta: Fraction) 
     measurement = dp.c.make_zCDP_to_approxDP(dp.m.make_gaussian(*space, scale=float(sigma)))
     theirs = measurement.map(releases**0.5).epsilon(float(delta))  # type: ignore[no-untyped-call] # OpenDP's
     assert float(epsilon_of(Fraction(releases, 2 * sigma**2), delta)) == pytest.approx(theirs, rel=1e-4)
+
+
+HISTORIES = 1000
+
+
+def histories() -> Iterator[tuple[list[Fraction], Fraction]]:
+    """Random histories of releases, as squares of sensitivity over sigma, each with a delta."""
+    coins = np.random.default_rng(20261122)
+    for _ in range(HISTORIES):
+        releases = coins.integers(1, 25)
+        sigmas = np.rint(np.exp(coins.uniform(0, 12, releases))).astype(int).tolist()
+        sensitivities = np.rint(np.exp(coins.uniform(0, 10, releases))).astype(int).tolist()
+        squares = [
+            min(Fraction(sensitivity**2, sigma**2), Fraction(10))
+            for sigma, sensitivity in zip(sigmas, sensitivities, strict=True)
+        ]
+        yield squares, Fraction(1, int(10 ** coins.uniform(3, 12)))
+
+
+def best_order(rho: float, delta: float) -> float:
+    """The Renyi order at which the conversion of zCDP is tightest."""
+
+    def epsilon(logarithm: float) -> float:
+        order = 1 + math.exp(logarithm)
+        return rho * order + math.log(1 / (order * delta)) / (order - 1) + math.log1p(-1 / order)
+
+    return 1 + math.exp(minimize_scalar(epsilon, bounds=(-12, 30), options={"xatol": 1e-10}).x)
+
+
+def gaussian_delta(epsilon: float, mu: float) -> float:
+    """Delta of a Gaussian mechanism (Balle and Wang 2018, Theorem 8), of sensitivity over sigma `mu`."""
+    return float(norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon + norm.logcdf(-mu / 2 - epsilon / mu)))
+
+
+def test_a_thousand_random_histories_cost_what_two_other_accountants_say_and_never_less_than_the_truth() -> None:
+    dp.enable_features("contrib")
+    space = dp.vector_domain(dp.atom_domain(T=int)), dp.l2_distance(T=float)
+    measurement = dp.c.make_zCDP_to_approxDP(dp.m.make_gaussian(*space, scale=1.0))
+    for squares, delta in histories():
+        spent = sum(squares, Fraction(0))
+        ours = float(epsilon_of(spent / 2, delta))
+        order = best_order(float(spent / 2), float(delta))
+        accountant = RdpAccountant(1 + (order - 1) * np.linspace(0.999, 1.001, 101))
+        for square in squares:
+            accountant.compose(dp_accounting.GaussianDpEvent(float(square) ** -0.5))
+        assert ours == pytest.approx(accountant.get_epsilon(float(delta)), rel=1e-6)
+        theirs = measurement.map(float(spent) ** 0.5).epsilon(float(delta))  # type: ignore[no-untyped-call] # OpenDP's
+        assert ours == pytest.approx(theirs, rel=1e-6)
+        assert gaussian_delta(ours, float(spent) ** 0.5) <= float(delta) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
