@@ -1,6 +1,13 @@
-"""A scenario file of two small units, two segments and three rounds: for tests that run `fedseg simulate`."""
+"""A scenario file of two small units, two segments and three rounds: for tests that run `fedseg simulate`.
 
+And one of the same units that asks for bounds.
+"""
+
+import tomllib
 from pathlib import Path
+from typing import Any
+
+import tomli_w
 
 POLICY = """
 version: 1
@@ -76,4 +83,20 @@ def write_scenario(
     (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
     scenario = folder / "scenario.toml"
     scenario.write_text(SCENARIO.format(data=data, noise=noise, consent=consent, upper=upper), encoding="utf-8")
+    return scenario
+
+
+def write_bounds_scenario(folder: Path, **feature: Any) -> Path:
+    """The same units with two thousand customers and a plan for bounds, whose features are so, or as `feature` says."""
+    folder.mkdir(exist_ok=True)
+    scenario = write_scenario(folder)
+    terms = tomllib.loads(scenario.read_text(encoding="utf-8"))
+    wide = {"lower": 0, "upper": 10**9, "missing": 0, "transform": "log1p", "missing_flag": True}
+    terms["data"]["blobs"]["customers"] = 2000
+    terms["plan"] |= {
+        "k": 1,
+        "algorithm": {"name": "bounds", "seed": 1, "expected_customers": 2000},
+        "features": [{"name": name, "label": f"{name} a year", **wide, **feature} for name in ("visits", "spend")],
+    }
+    scenario.write_text(tomli_w.dumps(terms), encoding="utf-8")
     return scenario

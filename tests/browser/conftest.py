@@ -13,6 +13,7 @@ from fedseg.report.render import write_report
 from fedseg.simulation.runner import simulate
 from fedseg.simulation.scenario import load_scenario
 from tests.kinds_scenario import write_kinds_scenario
+from tests.small_scenario import write_bounds_scenario
 
 SCENARIO = Path(__file__).parents[2] / "simulations" / "online_retail" / "scenario.toml"
 
@@ -36,7 +37,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The report of a sound run, of the same run without its units' ledgers, of it with a tampered ledger; and of a run
-    with features of every kind.
+    with features of every kind, and of a run for bounds.
     """
     folder = tmp_path_factory.mktemp("browser")
     simulate(load_scenario(SCENARIO), folder / "sound")
@@ -47,6 +48,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         connection.execute("UPDATE payload SET data = zeroblob(8) WHERE id GLOB 'contribution:*'")
         connection.commit()
     simulate(load_scenario(write_kinds_scenario(folder / "scenario")), folder / "kinds")
-    for run in (folder / "sound", server_only, tampered, folder / "kinds"):
+    simulate(load_scenario(write_bounds_scenario(folder / "for-bounds")), folder / "bounds")
+    for run in (folder / "sound", server_only, tampered, folder / "kinds", folder / "bounds"):
         write_report(run, run)
-    return {run: folder / run / "report.html" for run in ("sound", "server-only", "tampered", "kinds")}
+    return {run: folder / run / "report.html" for run in ("sound", "server-only", "tampered", "kinds", "bounds")}

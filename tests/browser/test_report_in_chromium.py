@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page
 pytestmark = pytest.mark.browser
 
 WIDTHS = {1280: 900, 390: 844}
-RUNS = ["sound", "server-only", "tampered", "kinds"]
+RUNS = ["sound", "server-only", "tampered", "kinds", "bounds"]
 
 OVERFLOWING = """() => [...document.querySelectorAll('body *')]
     .filter(one => !one.closest('.scroll') && one.getBoundingClientRect().right > window.innerWidth + 1)
@@ -51,7 +51,7 @@ def test_the_page_loads_itself_and_nothing_else_and_the_console_stays_empty(
     assert complaints == []
 
 
-@pytest.mark.parametrize("run", ["sound", "kinds"])
+@pytest.mark.parametrize("run", ["sound", "kinds", "bounds"])
 def test_every_table_fits_without_scrolling(tab: Page, reports: dict[str, Path], run: str) -> None:
     tab.goto(reports[run].as_uri())
     assert tab.evaluate(SCROLLED) == []

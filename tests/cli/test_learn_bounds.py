@@ -1,17 +1,15 @@
 """Bounds are asked for with a plan of its own, shown with what they cost, and filled into the next plan."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
 
 from fedseg.ledger.keys import SigningKey
 from fedseg.plan import parse_plan
 from fedseg.segments.segmentation import LearnedBounds, SignedSegmentation, parse_signed
 from tests.cli.conftest import Cli
-from tests.small_scenario import write_scenario
+from tests.small_scenario import write_bounds_scenario
 
 COLUMNS = """\
 customer_id = "varchar(12)"
@@ -31,16 +29,7 @@ def cli(tmp_path: Path) -> Cli:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `fedseg simulate` left of a scenario that asks for bounds; not to be written to."""
     folder = tmp_path_factory.mktemp("bounds")
-    scenario = write_scenario(folder)
-    terms = tomllib.loads(scenario.read_text(encoding="utf-8"))
-    terms["data"]["blobs"] |= {"customers": 2000, "spreads": [5.0, 5.0]}
-    wide = {"lower": 0, "upper": 10**9, "missing": 0, "transform": "log1p", "missing_flag": True}
-    terms["plan"] |= {
-        "k": 1,
-        "algorithm": {"name": "bounds", "seed": 1, "expected_customers": 2000},
-        "features": [{"name": name, "label": f"{name} a year", **wide} for name in ("visits", "spend")],
-    }
-    scenario.write_text(tomli_w.dumps(terms), encoding="utf-8")
+    write_bounds_scenario(folder)
     ended = Cli(folder).here("simulate", "scenario.toml", "--out", "run", "--format", "json")
     assert ended.code == 0, ended.err
     data = ended.envelope["data"]

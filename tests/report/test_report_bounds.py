@@ -1,10 +1,8 @@
 """The report of a plan for bounds: a table of bounds where else the segments are, and everything else as ever."""
 
-import tomllib
 from dataclasses import replace
 
 import pytest
-import tomli_w
 
 from fedseg.report.facts import collect, to_json
 from fedseg.report.model import ReportFacts
@@ -13,26 +11,14 @@ from fedseg.segments.segmentation import LearnedBounds
 from fedseg.segments.telling import AT_LIMIT, NOT_FOUND
 from fedseg.simulation.runner import simulate
 from fedseg.simulation.scenario import load_scenario
-from tests.small_scenario import write_scenario
+from tests.small_scenario import write_bounds_scenario
 
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> ReportFacts:
-    """Of a run of two numbers that may be negative, one of them without a missing flag."""
+    """Of a run of two numbers that may be negative."""
     folder = tmp_path_factory.mktemp("bounds")
-    scenario = write_scenario(folder)
-    terms = tomllib.loads(scenario.read_text(encoding="utf-8"))
-    wide = {"lower": -(10**6), "upper": 10**6, "missing": 0, "transform": "asinh"}
-    terms["data"]["blobs"]["customers"] = 2000
-    terms["plan"] |= {
-        "k": 1,
-        "algorithm": {"name": "bounds", "seed": 1, "expected_customers": 2000},
-        "features": [
-            {"name": "visits", "label": "visits & more", "missing_flag": True, **wide},
-            {"name": "spend", "label": "spend", **wide},
-        ],
-    }
-    scenario.write_text(tomli_w.dumps(terms), encoding="utf-8")
+    scenario = write_bounds_scenario(folder, lower=-(10**6), upper=10**6, transform="asinh", label="a & b")
     simulate(load_scenario(scenario), folder / "run")
     return collect(folder / "run")
 
@@ -49,10 +35,10 @@ def test_bounds_stand_where_else_segments_are(facts: ReportFacts) -> None:
     page = render(facts)
     assert facts.verified
     assert "1 · The bounds" in page
-    assert "visits &amp; more" in page
+    assert "a &amp; b" in page
     for text in ("The segments", "How many segments", "k = 1", "Suppressed below", "Cost of these segments"):
         assert text not in page
-    for text in ("Recomputed when this report was made", "that the bounds below are what", "2 of 2", "192 counts"):
+    for text in ("Recomputed when this report was made", "that the bounds below are what", "2 of 2", "256 counts"):
         assert text in page
 
 
