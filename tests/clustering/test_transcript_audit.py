@@ -25,7 +25,20 @@ from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.schedule import Profile
 from fedseg.privacy.budget import epsilon_of
 from fedseg.privacy.mechanism import DiscreteGaussian
-from tests.small_run import DELTA, Exact, Rows, Sums, Turn, clumps, exact, play, rho_for, settings_of, terms_of
+from tests.small_run import (
+    DELTA,
+    Exact,
+    Rows,
+    Sums,
+    Turn,
+    bounds_settings,
+    clumps,
+    exact,
+    play,
+    rho_for,
+    settings_of,
+    terms_of,
+)
 
 REACHED = 0.99
 """How much of its sensitivity each round is moved by, for some pair."""
@@ -238,6 +251,30 @@ def test_noise_for_half_the_sensitivity_is_noticed() -> None:
     found = audit(QUICK, RUNS, units=2, terms=halved(QUICK))
     assert found.worst_loss == pytest.approx(4 * float(QUICK.budget.rho), rel=0.05)
     assert found.rho_at_least(CONFIDENCE) > QUICK.budget.rho
+
+
+BOUNDS = bounds_settings(4, 100, rho=rho_for(12), noises=2)
+
+
+def test_an_attacker_of_a_plan_for_bounds_proves_no_more_than_the_claim() -> None:
+    found = audit(BOUNDS, RUNS, units=2)
+    require_within(found, BOUNDS.budget.rho, CONFIDENCE)
+    assert found.rho_at_least(CONFIDENCE) > float(BOUNDS.budget.rho) / 10
+    assert all(0.99 < part <= 1 for part in found.most_moved)  # whatever their values, all customers move it alike
+    assert 0.97 * float(BOUNDS.budget.rho) < found.worst_loss <= BOUNDS.budget.rho
+
+
+def test_bounds_with_noise_for_half_the_sensitivity_are_noticed() -> None:
+    found = audit(BOUNDS, RUNS, units=2, terms=halved(BOUNDS))
+    assert found.rho_at_least(CONFIDENCE) > BOUNDS.budget.rho
+
+
+def test_customers_who_count_twice_in_a_histogram_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    once = statistics.histograms
+    monkeypatch.setattr(statistics, "histograms", lambda rows, lattice: 2 * once(rows, lattice))
+    found = audit(BOUNDS, RUNS, units=2, statistic=unenforced)
+    assert max(found.most_moved) > 1.9
+    assert found.rho_at_least(CONFIDENCE) > BOUNDS.budget.rho
 
 
 @pytest.mark.usefixtures("unclipped")
