@@ -12,6 +12,7 @@ from fedseg.errors import SettingsError, VerificationError
 
 if TYPE_CHECKING:
     from fedseg.ledger.checkpoint import Checkpoint
+    from fedseg.ledger.proof import ConsistencyProof, InclusionProof
     from fedseg.ledger.raw import RawLedger
     from fedseg.ledger.witness_policy import OpenedCheckpoint, WitnessPolicy
 
@@ -98,7 +99,6 @@ def prove(
 
     The proof of an entry is a file as in c2sp.org/tlog-proof, with the entry in it; the other is what a witness takes.
     """
-    from fedseg.ledger.proof import prove_consistency, prove_inclusion
     from fedseg.simulation.prepare import storage_errors
 
     if (seq is None) == (from_ is None):
@@ -107,14 +107,7 @@ def prove(
             fix="fedseg ledger prove LEDGER 3, or fedseg ledger prove LEDGER --from 3",
         )  # fmt: skip
     raw, newest = _checked(path)
-    try:
-        proof = prove_consistency(raw, from_ or 0) if seq is None else prove_inclusion(raw, seq)
-    except ValueError as error:
-        raise SettingsError(
-            "the ledger has no such entries",
-            why=str(error),
-            fix="fedseg ledger checkpoint LEDGER tells how many it has",
-        ) from error
+    proof = _proof(raw, seq, from_)
     text = proof.to_text()
     if out is not None:
         with storage_errors(out):
@@ -197,6 +190,20 @@ def _checked(path: Path) -> "tuple[RawLedger, Checkpoint]":
 
     raw = read_ledger(ledger_file(path))
     return raw, check_log(raw, None)
+
+
+def _proof(raw: "RawLedger", seq: int | None, old_size: int | None) -> "InclusionProof | ConsistencyProof":
+    """Of the entry `seq`, or, if that is None, of growth since `old_size` entries."""
+    from fedseg.ledger.proof import prove_consistency, prove_inclusion
+
+    try:
+        return prove_consistency(raw, old_size or 0) if seq is None else prove_inclusion(raw, seq)
+    except ValueError as error:
+        raise SettingsError(
+            "the ledger has no such entries",
+            why=str(error),
+            fix="fedseg ledger checkpoint LEDGER tells how many it has",
+        ) from error
 
 
 def _trusted(key: str | None, policy: Path | None) -> "WitnessPolicy":

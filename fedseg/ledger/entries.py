@@ -14,7 +14,7 @@ from typing import Self
 from fedseg.errors import VerificationError
 from fedseg.ledger.canonical import Json, canonical, parse_canonical, sha256_hex
 from fedseg.ledger.keys import PublicKey
-from fedseg.ledger.merkle import Frontier, Tree, leaf_hash
+from fedseg.ledger.merkle import Tree, leaf_hash
 from fedseg.ledger.notes import check_name
 
 FORMAT_VERSION = 1
@@ -158,11 +158,6 @@ class History:
         vouched = self._record.payloads.get(id_)
         return vouched.sha256 if vouched is not None and vouched.seq < self.size else None
 
-    @property
-    def frontier(self) -> Frontier:
-        """The tree over all entries."""
-        return self._record.tree.frontier(self.size)
-
     def root(self, size: int | None = None) -> bytes:
         """The Merkle root over the first `size` entries; over all by default."""
         return self._record.tree.root(self._at_most(size))
@@ -208,8 +203,7 @@ class History:
 
     def _extended(self, entries: Iterable[Entry]) -> "History":
         longer = History()
-        longer._record = self._record.extended(self.size, entries)
-        longer.size = len(longer._record.entries)
+        longer._record, longer.size = self._record.extended(self.size, entries)
         return longer
 
     def _at_most(self, size: int | None) -> int:
@@ -229,22 +223,29 @@ class _Vouched:
 class _Record:
     """What histories of one log share: it grows at its end, and nothing in it changes."""
 
-    __slots__ = ("_growing", "entries", "payloads", "tree")
+    __slots__ = ("_growing", "_unfinished", "entries", "payloads", "tree")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.payloads: dict[str, _Vouched] = {}
         self.tree = Tree()
         self._growing = threading.Lock()
+        self._unfinished = False
 
-    def extended(self, size: int, entries: Iterable[Entry]) -> "_Record":
-        """A record of the first `size` entries and these: this one, if it ends there; else one of its own."""
+    def extended(self, size: int, entries: Iterable[Entry]) -> tuple["_Record", int]:
+        """A record that begins with the first `size` entries and these, and how many that is.
+
+        It is this one, if it ends there; else one of its own.
+        """
         # Nobody ever waits here: a fork may have copied the lock while another thread held it.
         if self._growing.acquire(blocking=False):
             try:
-                if size == len(self.entries):
+                if size == len(self.entries) and not self._unfinished:
+                    # Whatever interrupts this, a signal too, leaves a record that is read and not grown any more.
+                    self._unfinished = True
                     self._add(entries)
-                    return self
+                    self._unfinished = False
+                    return self, len(self.entries)
             finally:
                 self._growing.release()
         record = _Record()
@@ -252,7 +253,7 @@ class _Record:
         record.payloads = {id_: vouched for id_, vouched in tuple(self.payloads.items()) if vouched.seq < size}
         record.tree = self.tree.prefix(size)
         record._add(entries)
-        return record
+        return record, len(record.entries)
 
     def _add(self, entries: Iterable[Entry]) -> None:
         for entry in entries:

@@ -11,7 +11,7 @@ from fedseg.errors import VerificationError
 from fedseg.ledger.canonical import Json, canonical
 from fedseg.ledger.entries import ENTRY_LIMIT_BYTES, Entry, Genesis, History, PayloadReference
 from fedseg.ledger.keys import SigningKey
-from fedseg.ledger.merkle import leaf_hash
+from fedseg.ledger.merkle import Tree, leaf_hash
 
 SHA256 = "0" * 64
 
@@ -119,6 +119,25 @@ def test_an_extension_that_fails_leaves_the_history_as_it_was(key: SigningKey) -
         history.extended([*charges(1, 2), b"{}"])
     assert (history.size, history.root()) == (1, leaf_hash(genesis_leaf(key)))
     assert history.extended(charges(1, 1, "new")).last.body == {"text": "new"}
+
+
+def test_an_interrupted_extension_can_be_tried_again(key: SigningKey) -> None:
+    history = History().extended([genesis_leaf(key)])
+    payload: Json = {"id": "release-1", "sha256": SHA256}
+    leaf = Entry(1, "charge", {"payload": payload}).to_bytes()
+    append = history._record.tree.append
+
+    class Interrupted(Tree):
+        def append(self, leaf: bytes) -> None:
+            append(leaf)
+            raise KeyboardInterrupt
+
+    whole, history._record.tree = history._record.tree, Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        history.extended([leaf])
+    history._record.tree = whole
+    again = history.extended([leaf])
+    assert (again.size, again.root()) == (2, History().extended([genesis_leaf(key), leaf]).root())
 
 
 def test_a_lock_that_a_fork_has_copied_stops_nobody(key: SigningKey) -> None:
