@@ -52,7 +52,7 @@ def parse_canonical(data: bytes) -> dict[str, Json]:
     """
     text = data.decode("utf-8")
     try:
-        value = json.loads(text, parse_int=_read_integer, parse_float=_refuse_number, parse_constant=_refuse_number)
+        value = _DECODER.decode(text)
     except RecursionError as error:
         raise ValueError("JSON nests too deeply") from error
     if not isinstance(value, dict):
@@ -106,3 +106,6 @@ def _check(value: object, *, depth: int) -> None:
             raise ValueError("JSON integers must lie within ±(2**53 - 1)")
     elif not (value is None or isinstance(value, str)):
         raise ValueError(f"JSON may hold no {type(value).__name__} here")
+
+
+_DECODER = json.JSONDecoder(parse_int=_read_integer, parse_float=_refuse_number, parse_constant=_refuse_number)
