@@ -3,9 +3,11 @@
 import json
 import math
 import re
+import shutil
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -114,19 +116,35 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
     monkeypatch.chdir(run.out)
     text = (ROOT / "docs/how-to/scripting.md").read_text(encoding="utf-8")
     documented = {
-        command: re.findall(r"`([A-Za-z_0-9]+)`", row[1].partition("and for")[0])
+        command: re.findall(
+            r"`([A-Za-z_0-9]+)`", re.sub(r"\([^)]*\)", "", row[1]).partition("and for")[0].partition("and those")[0]
+        )
         for row in rows(text.partition("## What `data` holds")[2].partition("## Exit codes")[0])
         for command in re.findall(r"`(fedseg[^`]*)`", row[0])
     }
     policy = ["nodes/partner-a/policy.yaml"]
     ledger = "nodes/partner-a/ledger.db"
     (run.out / "columns.toml").write_text('visits = "bigint"\n', encoding="utf-8")
+    shutil.copytree("nodes/partner-a", "partner-a")
+    node = ["--node", "partner-a"]
+    document = Path("plan.toml").read_text(encoding="utf-8").replace(f'"{run.plan.name}"', '"other"', 1)
+    Path("other.toml").write_text(document, encoding="utf-8")
+    other = parse_plan(document.encode()).digest
     calls: dict[str, Sequence[str]] = {
         "fedseg plan init": ["columns.toml"],
         "fedseg plan check": ["plan.toml"],
         "fedseg plan show": ["plan.toml"],
+        "fedseg key new": ["officer.key"],
+        "fedseg key show": ["officer.key"],
+        "fedseg plan sign": ["plan.toml", "--key", "officer.key"],
         "fedseg approve": ["plan.toml", "--node", "nodes/partner-a", "--dry-run"],
+        "fedseg inbox add": ["other.toml", *node],
+        "fedseg inbox": node,
+        "fedseg inbox show": [other, *node],
+        "fedseg deny": [other, *node, "--reason", "no"],
+        "fedseg revoke": [run.plan.digest, *node],
         "fedseg policy check": policy,
+        "fedseg policy sign": [*policy, "--officer", "ann", "--officer-key", "officer.key"],
         "fedseg policy test": [*policy, "--plan", "plan.toml"],
         "fedseg budget show": [ledger],
         "fedseg ledger verify": ["server/ledger.db"],
@@ -143,6 +161,8 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg version": [],
     }
     found = {name: _data_keys([*name.split()[1:], *rest], capsys) for name, rest in calls.items()}
+    # Beside what is its own, the inbox shows what `fedseg approve` does.
+    found["fedseg inbox show"] = [key for key in found["fedseg inbox show"] if key == "plan"]
     # A server spends nothing: its ledger's account part is left out of the comparison.
     found["fedseg ledger verify"] = [
         key for key in found["fedseg ledger verify"] if key in documented["fedseg ledger verify"]
