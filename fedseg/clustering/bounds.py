@@ -194,14 +194,7 @@ def _learned(column: _Column, missing: Part | None, limit: float) -> Learned:
     bounds = _rounded(column.feature, *_stretched(column, seen, suited))
     low, high = seen
     ends = (low == 0 and column.feature.lower != 0, high == BINS and column.feature.upper != 0)
-    return Learned(
-        column.feature,
-        bounds,
-        suited,
-        _outside(column, bounds),
-        missing,
-        at_limit=any(ends),
-    )
+    return Learned(column.feature, bounds, suited, _outside(column, bounds), missing, at_limit=any(ends))
 
 
 def _seen(column: _Column, limit: float) -> tuple[int, int] | None:
@@ -232,9 +225,9 @@ def _stretched(column: _Column, seen: tuple[int, int], suited: Transform) -> tup
     """The bounds in original units: as far as a bell would reach that has as many customers in the range that was seen.
 
     Thin tails drown in the noise. Of a bell a share s lies within Phi^-1((1 + s) / 2) standard deviations; so each end
-    of the range that was seen is moved away from the median until it is at REACH of them. On a logarithm that is done
-    in the logarithms, and from the median of those on the end's own side of 0. No end is moved over 0: customers on the
-    other side would have been seen, or are few.
+    of the range that was seen is moved away from the median until it is at REACH of them. Where a logarithm suits that
+    is done on the plan's own scale, and from the median of those on the end's own side of 0. No end is moved over 0:
+    customers on the other side would have been seen, or are few.
     """
     feature, (low, high) = column.feature, seen
     inside = float(column.counts[low:high].sum())
