@@ -1,7 +1,7 @@
 """`RawLedger`: a ledger as it was found, and `check_log`, which holds it against its own signatures. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from fedseg.errors import VerificationError
@@ -27,6 +27,8 @@ class RawLedger:
     """The signed checkpoints: the size each is filed under, and its note; in order of size."""
     payloads: Mapping[str, bytes]
     """The payloads by id."""
+    _history: History | None = field(default=None, init=False, repr=False, compare=False)
+    """The tree over these very entries, if the ledger was made of one."""
 
     @property
     def verifier_key(self) -> VerifierKey:
@@ -52,7 +54,9 @@ class RawLedger:
             VerificationError: If there is no entry, or the first is no genesis.
         """
         genesis = Genesis.of(history)
-        return cls(genesis.origin, genesis.public_key, history.entries, tuple(notes), dict(payloads))
+        raw = cls(genesis.origin, genesis.public_key, history.entries, tuple(notes), dict(payloads))
+        object.__setattr__(raw, "_history", history)
+        return raw
 
     def history(self) -> History:
         """The entries with their tree, from which proofs are made.
@@ -60,7 +64,7 @@ class RawLedger:
         Raises:
             VerificationError: If an entry is not canonical or not in its place.
         """
-        return History().with_entries(self.entries)
+        return self._history or History().with_entries(self.entries)
 
 
 def check_log(raw: RawLedger, public_key: PublicKey | None) -> Checkpoint:
