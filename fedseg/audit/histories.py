@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from fedseg.audit.memory import SignedCheckpoint
+from fedseg.audit.memory import LogId, SignedCheckpoint
 from fedseg.audit.proof import EquivocationProof
 from fedseg.errors import VerificationError
 from fedseg.ledger.checkpoint import open_checkpoint
+from fedseg.ledger.keys import PublicKey
 from fedseg.ledger.merkle import Frontier, leaf_hash
 from fedseg.ledger.raw import RawLedger
 
@@ -22,17 +23,20 @@ def signed_checkpoints(raw: RawLedger) -> dict[int, SignedCheckpoint]:
     return found
 
 
-def fork(raw: RawLedger, others: Mapping[int, SignedCheckpoint]) -> EquivocationProof | None:
-    """Proof that the ledger's key signed another root than in `others` at the first size where it did; None if nowhere.
+def fork(
+    log: LogId, some: Mapping[int, SignedCheckpoint], others: Mapping[int, SignedCheckpoint]
+) -> EquivocationProof | None:
+    """Proof that the log's key signed two roots at the first size where it did; None if nowhere.
 
     Args:
-        raw: A ledger.
-        others: Checkpoints of the same log that the same key signed, by size.
+        log: Whose checkpoints they all are.
+        some: Checkpoints by size.
+        others: More of them.
     """
-    own = signed_checkpoints(raw)
-    for size in sorted(own.keys() & others.keys()):
-        if own[size].checkpoint.root != others[size].checkpoint.root:
-            return EquivocationProof.of(raw.origin, raw.public_key, own[size].note, others[size].note)
+    for size in sorted(some.keys() & others.keys()):
+        if some[size].checkpoint.root != others[size].checkpoint.root:
+            key = PublicKey.from_text(log.public_key)
+            return EquivocationProof.of(log.origin, key, some[size].note, others[size].note)
     return None
 
 

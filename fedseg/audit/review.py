@@ -5,9 +5,9 @@ does not hide another that does not follow from it.
 """
 
 import enum
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 from fedseg.audit import cross
 from fedseg.audit.archive import Member, Role, unpack
@@ -25,6 +25,8 @@ from fedseg.ledger.raw import RawLedger
 from fedseg.plan import Plan, parse_plan
 from fedseg.segments.segmentation import SignedSegmentation, parse_signed
 
+FINDINGS_MAX = 1000
+"""Most findings that are listed: who makes evidence up can make up any number of faults."""
 _TEXT_LIMIT = 500
 
 
@@ -60,7 +62,7 @@ class CheckedLog:
     @property
     def id(self) -> LogId:
         """Which log it is."""
-        return LogId(self.facts.origin, self.facts.public_key.to_text())
+        return _id_of(self.facts.raw)
 
     @property
     def newest(self) -> SignedCheckpoint:
@@ -124,7 +126,6 @@ class _Reviewer:
         if not (self.findings or self.ledgers):
             self._accuse(Fault.EMPTY, ", ".join(self.files), "there is no ledger in it")
         self._compare_histories()
-        self._compare_with_memory()
         servers, units = self._newest("server"), self._newest("unit")
         for server in servers:
             self._compare_with_units(server, units)
@@ -143,7 +144,8 @@ class _Reviewer:
         )
 
     def _accuse(self, fault: Fault, where: str, what: str) -> None:
-        self.findings.append(Finding(fault, where, _printable(what)))
+        if len(self.findings) < FINDINGS_MAX:
+            self.findings.append(Finding(fault, where, _printable(what)))
 
     def _accuse_of(self, error: VerificationError, where: str) -> None:
         self._accuse(fault_of(error), where, error.why)
@@ -183,23 +185,26 @@ class _Reviewer:
     # Histories
 
     def _compare_histories(self) -> None:
-        """Of every two copies of a log, one must be the beginning of the other."""
-        for (place, one), (other_place, other) in combinations(self.ledgers, 2):
-            if (one.origin, one.public_key) != (other.origin, other.public_key):
-                continue
-            places = f"{place} against {other_place}"
-            if (proof := fork(one, signed_checkpoints(other))) is not None:
+        """Of all copies of a log, each must be the beginning of the longest; and each goes on from what was seen."""
+        longest: dict[LogId, tuple[str, RawLedger]] = {}
+        known: defaultdict[LogId, dict[int, SignedCheckpoint]] = defaultdict(dict)
+        for place, raw in sorted(self.ledgers, key=lambda one: -len(one[1].entries)):
+            log, signed = _id_of(raw), signed_checkpoints(raw)
+            self._compare_with_memory(place, raw, signed)
+            other_place, other = longest.setdefault(log, (place, raw))
+            places = f"{other_place} against {place}"
+            if (proof := fork(log, known[log], signed)) is not None:
                 self._add_fork(places, proof)
-            elif any(mine != theirs for mine, theirs in zip(one.entries, other.entries, strict=False)):
-                self._accuse(Fault.REWRITTEN, places, f"they hold two histories of {one.origin}")
+            elif raw.entries != other.entries[: len(raw.entries)]:
+                self._accuse(Fault.REWRITTEN, places, f"they hold two histories of {raw.origin}")
+            for size, one in signed.items():
+                known[log].setdefault(size, one)
 
-    def _compare_with_memory(self) -> None:
-        for place, raw in self.ledgers:
-            seen = self.memory.seen.get(LogId(raw.origin, raw.public_key.to_text()))
-            if seen is None:
-                continue
+    def _compare_with_memory(self, place: str, raw: RawLedger, signed: Mapping[int, SignedCheckpoint]) -> None:
+        log = _id_of(raw)
+        if (seen := self.memory.seen.get(log)) is not None:
             size = seen.checkpoint.size
-            if (proof := fork(raw, {size: seen})) is not None:
+            if (proof := fork(log, signed, {size: seen})) is not None:
                 self._add_fork(place, proof)
             elif len(raw.entries) < size:
                 why = f"it has {len(raw.entries)} entries; {size} were seen before"
@@ -229,11 +234,11 @@ class _Reviewer:
                     continue
                 where = f"{server.where} against {unit.where}"
                 self._add(where, cross.of_unit(server.facts, unit.facts, plan))
-                self.remarks += [
-                    f"{unit.facts.unit} charged a release in round {one.step + 1} of plan {plan.digest[:12]} that the "
-                    "server's ledger does not have: it was lost or came too late, and cost its price all the same"
-                    for one in cross.uncounted(server.facts, unit.facts, plan)
-                ]
+                if rounds := [str(one.step + 1) for one in cross.uncounted(server.facts, unit.facts, plan)]:
+                    self.remarks.append(
+                        f"{unit.facts.unit} charged a release in round {', '.join(rounds)} of plan {plan.digest[:12]} "
+                        "that the server's ledger does not have: it was lost or came too late, or that ledger is older"
+                    )
 
     def _check_file(
         self, place: str, member: Member, servers: Sequence[CheckedLog], units: Sequence[CheckedLog]
@@ -315,6 +320,10 @@ class _Reviewer:
         unknown = sorted(set(self.keys) - {name for _, raw in self.ledgers for name in (raw.origin, _short_name(raw))})
         if unknown:
             self.remarks.append(f"keys were given of {', '.join(unknown)}, but no ledger of theirs is here")
+
+
+def _id_of(raw: RawLedger) -> LogId:
+    return LogId(raw.origin, raw.public_key.to_text())
 
 
 def _short_name(raw: RawLedger) -> str:

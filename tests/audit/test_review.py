@@ -351,6 +351,22 @@ def test_a_fork_inside_one_bundle_is_proved_too(evidence: Evidence, unit: Forger
     assert len(seen.proofs) == 1
 
 
+def test_each_of_many_copies_is_looked_at_once(evidence: Evidence, unit: Forgery, tmp_path: Path) -> None:
+    """Somebody hostile can put thousands of copies in; the time grows with their number, not with its square."""
+    true = evidence.members["units/north/ledger.txt"]
+    unit.line("approval").body["source_sha256"] = HASH
+    second = north_of(unit, tmp_path / "second.db")
+    copies = [replace(true, name=f"units/north/copy-{number}.txt") for number in range(60)]
+    seen = found(pack([*copies, second]))
+    assert [one.fault for one in seen.findings] == [Fault.FORK]
+
+
+def test_findings_without_end_are_not_listed_without_end(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedseg.audit.review.FINDINGS_MAX", 5)
+    plans = [Member(f"jobs/{number}/plan.toml", Role.PLAN, b"?") for number in range(9)]
+    assert len(found(pack([*evidence.members.values(), *plans])).findings) == 5
+
+
 # Any changed byte
 
 
