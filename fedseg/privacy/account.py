@@ -291,7 +291,7 @@ def require_signed(current: Caps | None, caps: Caps, signatures: Sequence[Office
             raise PolicyError(
                 "too few officers have signed the policy",
                 why=f"{len(signed)} of the {rules.required} required signatures are there and right",
-                fix="fedseg policy sign policy.yaml --officer NAME --officer-key FILE",
+                fix="fedseg policy sign POLICY.yaml --officer NAME --officer-key FILE",
             )
 
 
