@@ -35,6 +35,69 @@ def show_(
     show(format_, {"unit": facts.unit, **data}, lambda: _describe(facts, data))
 
 
+@app.command()
+def preview(
+    plan: Annotated[Path, typer.Argument(help="PLAN.toml", exists=True, dir_okay=False)],
+    node: Annotated[Path, typer.Option(envvar="FEDSEG_NODE", help="The unit's home: the directory with node.toml.")],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show what a plan would cost at this unit, and whether it fits. Reads no customer and reserves nothing."""
+    from fedseg.node.approvals import forecast_budget
+    from fedseg.node.home import NodeHome
+    from fedseg.plan import parse_plan
+    from fedseg.privacy.budget import epsilon_of, fraction_text, upper_float
+
+    found = forecast_budget(NodeHome.open(node), parse_plan(plan.read_bytes()))
+    before, after, at_cap = (
+        upper_float(epsilon_of(rho, found.delta))
+        for rho in (found.rho_reserved_before, found.rho_reserved_after, found.rho_cap)
+    )
+    why_not = None if found.refusal is None else f"{found.refusal.what}: {found.refusal.why}"
+    data = {
+        "plan_sha256": found.plan_sha256,
+        "rho": fraction_text(found.rho),
+        "already_approved": found.already_approved,
+        "epsilon_before": before,
+        "epsilon_after": after,
+        "epsilon_at_cap": at_cap,
+        "delta": float(found.delta),
+        "fits": why_not is None,
+        "why_not": why_not,
+    }
+    price = f"epsilon at this unit {shown(before)} before, {shown(after)} after, {shown(at_cap)} at the cap"
+    outcome = "it is approved already" if found.already_approved else "it fits" if why_not is None else f"NO: {why_not}"
+    show(format_, data, lambda: f"{price} (delta {float(found.delta):g})\n{outcome}")
+
+
+@app.command()
+def history(
+    place: Annotated[Path, typer.Argument(help="A unit's home or ledger.", exists=True)],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """List everything that changed what a unit may spend, in order: policies, approvals, releases, ends."""
+    from fedseg.audit.verify import verify_ledger
+    from fedseg.privacy.entries import unit_body
+    from fedseg.privacy.state import AccountState, apply_body
+
+    facts = verify_ledger(ledger_file(place))
+    state, lines = AccountState(), []
+    for entry in facts.raw.entries[1:] if facts.role == "unit" else ():
+        body = unit_body(entry)
+        state = apply_body(state, body)
+        lines.append(
+            {
+                "entry": entry.seq,
+                "day": body.day,
+                "kind": entry.kind,
+                "plan_sha256": entry.body.get("plan_sha256"),
+                "step": entry.body.get("step"),
+                "rho_spent": float(state.rho_spent),
+                "rho_reserved": float(state.rho_reserved),
+            }
+        )
+    show(format_, {"unit": facts.unit, "history": lines}, lambda: _describe_history(facts.unit, lines))
+
+
 def ledger_file(place: Path) -> Path:
     """The ledger itself, if `place` is a home; a folder of tiles is one itself."""
     from fedseg.ledger.tiles import is_tiles
@@ -112,3 +175,20 @@ def _describe(facts: "LedgerFacts", data: dict[str, Any]) -> str:
     )
     warning = "\nWARNING: the noise was simulated; nothing here is private" if facts.simulated else ""
     return f"{facts.unit}\n{table(rows, right=[1, 2])}\n{guarantee}{warning}\n\n{table(plans, right=[2])}"
+
+
+def _describe_history(unit: str, lines: list[dict[str, Any]]) -> str:
+    rows = [["entry", "day", "what", "plan", "round", "rho spent", "rho reserved"]]
+    rows += [
+        [
+            str(one["entry"]),
+            one["day"] or "",
+            one["kind"],
+            str(one["plan_sha256"] or "")[:16],
+            "" if one["step"] is None else str(one["step"] + 1),
+            f"{one['rho_spent']:.5g}",
+            f"{one['rho_reserved']:.5g}",
+        ]
+        for one in lines
+    ]
+    return f"{unit}\n{table(rows, right=[0, 4, 5, 6])}" if lines else f"{unit}: nothing yet"

@@ -70,6 +70,48 @@ class Preflight:
         return self.reasons.get(Reason.ALLOWED, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetForecast:
+    """What a plan would cost at a unit; from policy, plan and ledger, from nobody's row."""
+
+    plan_sha256: str
+    rho: Fraction
+    rho_reserved_before: Fraction
+    rho_reserved_after: Fraction
+    already_approved: bool
+    rho_cap: Fraction
+    delta: Fraction
+    refusal: FedsegError | None
+    """Why it does not fit, or the policy says no; None if it does."""
+
+
+def forecast_budget(home: NodeHome, plan: Plan) -> BudgetForecast:
+    """What a plan would cost at this unit under the policy at hand."""
+    policy = load_policy(home.policy_document())
+    rho = sum(plan.step_rhos, Fraction(0))
+    with home.ledger() as ledger:
+        state = replace(PrivacyAccount(ledger).state(), caps=caps_of(policy))
+    approved = plan.digest in state.reservations
+    refused = [rule for rule in policy_outcomes(plan, policy) if not rule.allowed]
+    refusal: FedsegError | None = _refusal(refused[0]) if refused else None
+    if not approved and refusal is None:
+        try:
+            state.require_room(plan.purpose, rho)
+        except BudgetError as error:
+            refusal = error
+    before = state.rho_reserved
+    return BudgetForecast(
+        plan_sha256=plan.digest,
+        rho=rho,
+        rho_reserved_before=before,
+        rho_reserved_after=before if approved else before + rho,
+        already_approved=approved,
+        rho_cap=policy.budget.rho_cap,
+        delta=policy.budget.delta,
+        refusal=refusal,
+    )
+
+
 def preflight(
     home: NodeHome,
     plan: Plan,

@@ -214,3 +214,31 @@ def test_a_key_file_is_for_its_owner_alone(desk: Desk) -> None:
     assert (
         json.loads(desk.run("key", "show", "ann.key", "--format", "json").out)["data"]["public_key"] == desk.keys["ann"]
     )
+
+
+def test_a_preview_says_what_a_plan_costs_and_whether_it_fits_and_reserves_nothing(desk: Desk) -> None:
+    home = desk.workspace.home()
+    before = desk.data("budget", "preview", desk.workspace.plan, "--node", home)
+    assert (before["fits"], before["already_approved"], before["epsilon_before"]) == (True, False, 0.0)
+    assert 0 < before["epsilon_after"] <= before["epsilon_at_cap"]
+    assert desk.data("budget", "show", home)["rho_reserved"] == 0
+    desk.at("approve", desk.workspace.plan, "--yes")
+    after = desk.data("budget", "preview", desk.workspace.plan, "--node", home)
+    assert after["already_approved"]
+    assert after["epsilon_before"] == after["epsilon_after"] == before["epsilon_after"]
+    (home / "policy.yaml").write_bytes(policy_document(rho_cap="1/1000"))
+    other = desk.workspace.write("other.toml", desk.workspace.plan.read_bytes().replace(b'"small"', b'"other"'))
+    refused = desk.at("budget", "preview", other)
+    assert refused.code == 0
+    assert "NO: " in refused.out
+
+
+def test_the_history_lists_what_changed_the_budget_in_order(desk: Desk) -> None:
+    home = desk.workspace.home()
+    assert desk.run("budget", "history", home).out == "north: nothing yet\n"
+    desk.at("approve", desk.workspace.plan, "--yes")
+    desk.at("revoke", desk.digest)
+    history = desk.data("budget", "history", home)["history"]
+    assert [one["kind"] for one in history] == ["policy", "approval", "closing"]
+    assert [one["rho_reserved"] > 0 for one in history] == [False, True, False]
+    assert desk.run("budget", "history", home).out.splitlines()[1].split()[:3] == ["entry", "day", "what"]

@@ -147,6 +147,8 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg policy sign": [*policy, "--officer", "ann", "--officer-key", "officer.key"],
         "fedseg policy test": [*policy, "--plan", "plan.toml"],
         "fedseg budget show": [ledger],
+        "fedseg budget preview": ["other.toml", *node],
+        "fedseg budget history": [ledger],
         "fedseg ledger verify": ["server/ledger.db"],
         "fedseg ledger checkpoint": [ledger],
         "fedseg ledger prove": [ledger, "1", "--out", "1.tlog-proof"],
