@@ -125,6 +125,7 @@ class _Reviewer:
                 self._check_ledger(place, member.data)
         if not (self.findings or self.ledgers):
             self._accuse(Fault.EMPTY, ", ".join(self.files), "there is no ledger in it")
+        self._require_one_key_a_name()
         self._compare_histories()
         servers, units = self._newest("server"), self._newest("unit")
         for server in servers:
@@ -181,6 +182,16 @@ class _Reviewer:
             own = raw.public_key.to_text()
             return PublicKey.from_text(own if own in seen else min(seen)), KeySource.REMEMBERED
         return None, KeySource.BUNDLE
+
+    def _require_one_key_a_name(self) -> None:
+        """Whose ledger it is must not depend on which of them somebody looks at."""
+        places: defaultdict[str, dict[PublicKey, str]] = defaultdict(dict)
+        for place, raw in self.ledgers:
+            places[raw.origin].setdefault(raw.public_key, place)
+        for origin, found in places.items():
+            if len(found) > 1:
+                why = f"ledgers of {origin} are signed with {len(found)} different keys"
+                self._accuse(Fault.KEY, " against ".join(list(found.values())[:2]), why)
 
     # Histories
 

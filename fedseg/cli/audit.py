@@ -50,7 +50,7 @@ def verify(
     ],
     key: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PUBLICKEY", help="Key of a unit, or of server, known from elsewhere; repeat."),
+        typer.Option(metavar="NAME=PUBLICKEY", help="Key of a unit, or of server, known from elsewhere; repeatable."),
     ] = None,
     keys: Annotated[Path | None, typer.Option(help="File with such a line for each key.", dir_okay=False)] = None,
     remember: Annotated[
@@ -106,8 +106,6 @@ def _read(path: Path) -> bytes:
 
 def _known_keys(options: list[str], path: Path | None) -> "dict[str, PublicKey]":
     """The keys that the user vouches for, by name."""
-    from fedseg.ledger.keys import PublicKey
-
     lines = [("--key", one) for one in options]
     if path is not None:
         try:
@@ -119,14 +117,33 @@ def _known_keys(options: list[str], path: Path | None) -> "dict[str, PublicKey]"
     for source, line in lines:
         if not line:
             continue
-        name, sign, value = (part.strip() for part in line.partition("="))
         try:
-            public = PublicKey.from_text(value)
+            name, public = _parse_key(line)
         except ValueError as error:
             raise _no_key(source, f"{line[:80]!r} is not NAME=PUBLICKEY: {error}") from error
-        if not (sign and name) or found.setdefault(name, public) != public:
-            raise _no_key(source, f"{name or line[:80]!r} has no name, or two different keys")
+        if found.setdefault(name, public) != public:
+            raise _no_key(source, f"{name!r} has two different keys")
     return found
+
+
+def _parse_key(line: str) -> "tuple[str, PublicKey]":
+    """A name and its key: `NAME=PUBLICKEY`, or a verifier key, as C2SP and `fedseg ledger checkpoint` write it.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    from fedseg.ledger.keys import PublicKey
+    from fedseg.ledger.verifier_keys import VerifierKey
+
+    name, sign, value = (part.strip() for part in line.partition("="))
+    if "+" not in name:
+        if not (sign and name):
+            raise ValueError("there is no name before a =")
+        return name, PublicKey.from_text(value)
+    verifier = VerifierKey.from_text(line)
+    if not isinstance(verifier.public_key, PublicKey):
+        raise ValueError("a ledger is signed with an Ed25519 key")  # noqa: TRY004 - the text is wrong, not a type
+    return verifier.name, verifier.public_key
 
 
 def _no_key(source: str, why: str) -> SettingsError:

@@ -12,14 +12,15 @@ from fedseg.audit.faults import Fault
 from fedseg.audit.memory import Memory, read_memory, write_memory
 from fedseg.audit.proof import EquivocationProof
 from fedseg.audit.review import KeySource, Review, review
-from fedseg.errors import SettingsError, VerificationError
-from fedseg.ledger.export import export_ledger
+from fedseg.errors import SettingsError, StorageError, VerificationError
+from fedseg.ledger.export import export_ledger, parse_export
 from fedseg.ledger.keys import PublicKey, SigningKey
+from fedseg.ledger.raw import RawLedger
 from fedseg.ledger.reading import read_ledger
 from fedseg.segments.segmentation import SignedSegmentation, parse_signed
 from tests.forged_bundle import Evidence
 from tests.forged_ledger import Forgery, resigned
-from tests.small_federation import SmallFederation, policy_document
+from tests.small_federation import SmallFederation, make_federation, policy_document
 
 HASH = "ab" * 32
 
@@ -174,6 +175,38 @@ def test_each_key_that_is_given_must_be_the_one(evidence: Evidence, keys: dict[s
     ]
 
 
+def test_one_name_under_two_keys_is_found_where_nothing_else_tells(
+    evidence: Evidence, unit: Forgery, tmp_path: Path
+) -> None:
+    north = evidence.only("units/north/ledger.txt").packed()
+    unit.key, unit.lines = SigningKey.generate(), unit.lines[:1]
+    other = pack([north_of(unit, tmp_path / "other.db")])
+    assert faults(found(north, other)) == [
+        (Fault.KEY, "0.zip: units/north/ledger.txt against 1.zip: units/north/ledger.txt")
+    ]
+
+
+def test_a_unit_whose_plan_names_others_only_is_left_alone(
+    evidence: Evidence, finished: SmallFederation, tmp_path: Path
+) -> None:
+    """An auditor may look at units of several federations at once."""
+    stranger = make_federation(tmp_path / "other", {"east": 20}).home("east")
+    raw = read_ledger(stranger.path / "ledger.db")
+    east = Member("units/east/ledger.txt", Role.LEDGER, export_ledger(raw))
+    seen = found(pack([*evidence.members.values(), east]))
+    assert seen.findings == ()
+    assert len(seen.logs) == 4
+
+
+def test_a_result_that_the_server_never_logged_is_found(
+    finished: SmallFederation, unit: Forgery, server: Forgery, tmp_path: Path
+) -> None:
+    published = server.drop("publication").data
+    evidence = Evidence.of(finished, tmp_path, north=unit, server=server)
+    result = Member("segmentation.json", Role.SEGMENTATION, published)
+    assert faults(found(pack([*evidence.members.values(), result]))) == [(Fault.UNPUBLISHED, "segmentation.json")]
+
+
 # Files beside the ledgers
 
 
@@ -281,6 +314,17 @@ def test_nothing_is_remembered_of_evidence_that_fails(evidence: Evidence) -> Non
 MEMORIES = [b"", b"{}", b"\xff", b'{"kind":"fedseg-remembered-checkpoints","logs":[{}],"version":1}\n', b"[" * 100_000]
 
 
+def test_a_memory_that_cannot_be_kept_is_a_matter_of_storage(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        write_memory(tmp_path / "no/such/memory.json", Memory())
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError):
+        read_memory(tmp_path / "folder")
+    with pytest.raises(StorageError):
+        write_memory(tmp_path / "folder", Memory())
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 @pytest.mark.parametrize("data", MEMORIES, ids=range(len(MEMORIES)))
 def test_a_memory_that_cannot_be_read_stops_the_audit(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "memory.json").write_bytes(data)
@@ -340,6 +384,25 @@ def test_one_history_seen_twice_proves_nothing(proof: EquivocationProof) -> None
         EquivocationProof.of(proof.origin, proof.public_key, note, note)
     with pytest.raises(VerificationError):
         EquivocationProof.of(proof.origin, SigningKey.generate().public, note, other)
+
+
+def test_two_histories_without_a_signature_at_one_size_are_found_too(
+    evidence: Evidence, unit: Forgery, tmp_path: Path
+) -> None:
+    """The checkpoints between were taken away, so that no two contradict each other; the entries still do."""
+    unit.line("approval").body["source_sha256"] = HASH
+    unit.lines.pop()
+    raw = read_ledger(unit.write(tmp_path / "second.db"))
+    bare = Member("units/north/second.txt", Role.LEDGER, export_ledger(replace(raw, notes=raw.notes[-1:])))
+    true = replace(read_ledger_of(evidence), notes=read_ledger_of(evidence).notes[-1:])
+    north = evidence.only("units/north/ledger.txt").changed("units/north/ledger.txt", export_ledger(true))
+    seen = found(pack([*north.members.values(), bare]))
+    assert faults(seen) == [(Fault.REWRITTEN, "units/north/ledger.txt against units/north/second.txt")]
+    assert seen.proofs == ()
+
+
+def read_ledger_of(evidence: Evidence) -> RawLedger:
+    return parse_export(evidence.members["units/north/ledger.txt"].data)
 
 
 def test_a_fork_inside_one_bundle_is_proved_too(evidence: Evidence, unit: Forgery, tmp_path: Path) -> None:
@@ -455,6 +518,29 @@ def test_evidence_that_does_not_check_out_is_bundled_as_it_is(
     (run / "nodes/north/ledger.db").unlink()
     unit.write(run / "nodes/north/ledger.db")
     assert (Fault.POLICY, "units/north/ledger.txt") in faults(found(pack(collect(run))))
+
+
+def test_a_bundle_is_written_as_a_whole_or_not_at_all(finished: SmallFederation, tmp_path: Path) -> None:
+    members = collect(run_folder(finished, tmp_path))
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(StorageError):
+        write_bundle(members, tmp_path / "taken")
+    assert list(tmp_path.glob("tmp*")) == []
+
+
+def test_a_home_with_a_name_that_no_bundle_can_have_is_refused(finished: SmallFederation, tmp_path: Path) -> None:
+    forgery = Forgery("fedseg/unit/../north", SigningKey.generate(), {"role": "unit", "unit": "../north"})
+    forgery.write(tmp_path / "ledger.db")
+    with pytest.raises(VerificationError, match="can be called"):
+        collect(tmp_path)
+
+
+def test_a_file_that_is_far_too_large_to_be_a_policy_is_refused(
+    finished: SmallFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedseg.audit.bundle._FILE_LIMIT_BYTES", 100)
+    with pytest.raises(SettingsError, match="not what its name says"):
+        collect(run_folder(finished, tmp_path))
 
 
 def test_two_ledgers_of_one_log_are_two_bundles(finished: SmallFederation, tmp_path: Path) -> None:

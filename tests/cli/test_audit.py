@@ -11,6 +11,7 @@ import pytest
 from fedseg.audit.archive import Member, Role, pack, unpack
 from fedseg.audit.faults import Fault
 from fedseg.ledger.keys import SigningKey
+from fedseg.ledger.reading import read_ledger
 from tests.cli.conftest import Workspace
 from tests.small_federation import policy_document
 
@@ -78,6 +79,33 @@ def test_a_key_that_is_none_is_a_wrong_command(workspace: Workspace, bundle: Pat
     ended = workspace.cli.here("audit", "verify", bundle, "--key", key or " x")
     assert ended.code == 2
     assert ended.error[0].startswith("E201: a key in --key cannot be used")
+
+
+def test_a_key_may_be_given_as_other_programs_write_it(workspace: Workspace, bundle: Path) -> None:
+    ledger = workspace.run / "nodes/north/ledger.db"
+    verifier = read_ledger(ledger).verifier_key.to_text()
+    data = workspace.cli.here("audit", "verify", bundle, "--key", verifier, "--format", "json").envelope["data"]
+    assert [log["key_from"] for log in data["ledgers"] if log["origin"].endswith("north")] == ["given"]
+    assert workspace.cli.here("audit", "verify", bundle, "--key", f"{verifier[:-4]}AAA=").code == 2
+
+
+def test_keys_that_are_no_text_are_a_wrong_command(workspace: Workspace, bundle: Path) -> None:
+    (bundle.parent / "keys.txt").write_bytes(b"north = \xff\xfe")
+    assert workspace.cli.here("audit", "verify", bundle, "--keys", "keys.txt").code == 2
+
+
+def test_a_proof_that_cannot_be_kept_is_still_told(workspace: Workspace, bundle: Path) -> None:
+    """The folder of the evidence cannot be written to: nothing is lost in silence."""
+    (bundle.parent / "second.zip").write_bytes(pack([second_history(workspace)]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "write_bytes", refuse_to_write)
+        ended = workspace.cli.here("audit", "verify", bundle, "second.zip")
+    assert ended.code == 8
+    assert "signed two histories of fedseg/unit/north" in ended.error[0]
+
+
+def refuse_to_write(path: Path, data: bytes) -> int:
+    raise OSError(30, "Read-only file system", str(path))
 
 
 def test_two_keys_for_one_name_are_a_wrong_command(workspace: Workspace, bundle: Path) -> None:
@@ -182,7 +210,6 @@ def test_a_second_history_is_proved_in_a_file_that_anybody_can_check(workspace: 
 def second_history(workspace: Workspace) -> Member:
     """A ledger that the unit's key has signed for somebody else."""
     from fedseg.ledger.export import export_ledger
-    from fedseg.ledger.reading import read_ledger
     from fedseg.node.home import NodeHome
     from tests.forged_ledger import Forgery
 
