@@ -149,6 +149,20 @@ def check_proof(
 
 
 @app.command()
+def backup(
+    path: PathArgument,
+    out: Annotated[Path, typer.Option(help="New file for the copy.")],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Copy a ledger that is in use, and verify the copy. For evidence: a unit never goes on from an older copy."""
+    from fedseg.ledger.backup import back_up
+
+    newest = back_up(ledger_file(path), out)
+    facts = {"out": str(out), "origin": newest.origin, "size": newest.size, "root": newest.root.hex()}
+    show(format_, facts, lambda: f"{out}\nentries    {newest.size}\nroot       {newest.root.hex()}")
+
+
+@app.command()
 def export(
     path: PathArgument,
     out: Annotated[Path | None, typer.Option(help="File to write.")] = None,

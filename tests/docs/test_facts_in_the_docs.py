@@ -153,6 +153,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg ledger checkpoint": [ledger],
         "fedseg ledger prove": [ledger, "1", "--out", "1.tlog-proof"],
         "fedseg ledger check-proof": ["1.tlog-proof", "--key", read_ledger(run.out / ledger).verifier_key.to_text()],
+        "fedseg ledger backup": [ledger, "--out", "backup.db"],
         "fedseg ledger export": [ledger, "--out", "export.txt"],
         "fedseg audit bundle": ["--from", ".", "--out", "run.zip"],
         "fedseg audit verify": ["run.zip"],
