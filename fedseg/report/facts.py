@@ -6,7 +6,7 @@ Reads plan.toml, segmentation.json, the ledgers and, in simulation, metrics.json
 import functools
 import json
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from decimal import ROUND_CEILING, Context, Decimal, localcontext
@@ -22,6 +22,7 @@ from fedseg.audit.verify import check_against_units, recompute_segmentation, ver
 from fedseg.clustering.cycles import CyclicFeature
 from fedseg.clustering.features import Feature, NumericFeature
 from fedseg.errors import DataError, SettingsError, StorageError, VerificationError
+from fedseg.ledger.canonical import Json
 from fedseg.ledger.keys import PublicKey
 from fedseg.plan import Plan, parse_plan
 from fedseg.privacy.budget import epsilon_of, fraction_text, shown_epsilon
@@ -263,6 +264,7 @@ def _unit(found: LedgerFacts, plan: Plan) -> UnitFact:
         name=found.unit,
         ledger=_ledger(f"nodes/{found.unit}/ledger.db", found.unit, found),
         approved_at=str(approvals[0]["approved_at"]) if approvals else "",
+        approved_by=whose_word(approvals[0]) if approvals else "",
         policy_sha256=account.caps.policy_sha256 if account.caps else "",
         software=tuple(sorted({str(one.body["software"]) for one in entries if one.kind == "release"})),
         noise_sources=tuple(sorted(account.noise_sources)),
@@ -277,6 +279,16 @@ def _unit(found: LedgerFacts, plan: Plan) -> UnitFact:
         epsilon_spent=_epsilon(account.rho_spent, delta),
         epsilon_cap=_epsilon(cap, delta),
     )
+
+
+def whose_word(approval: Mapping[str, Json]) -> str:
+    """Whose word the approval is."""
+    officers = approval["officers"]
+    if isinstance(officers, list) and officers:
+        return f"with the signatures of {' and '.join(str(one) for one in officers)}"
+    if approval["automatic"]:
+        return "by the terms of its policy for the requester, without an officer"
+    return "at its own computer: its policy names no officers"
 
 
 def _privacy(plan: Plan, units: tuple[UnitFact, ...], segmentation: Segmentation) -> PrivacyFact:

@@ -162,6 +162,8 @@ class UnitFact:
     ledger: LedgerFact
     approved_at: str
     """Day of the approval as the unit wrote it down; empty if it did not approve."""
+    approved_by: str
+    """Who approved, in words."""
     policy_sha256: str
     software: tuple[str, ...]
     noise_sources: tuple[str, ...]

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from fedseg.errors import DataError, PlanError, SettingsError, StorageError, VerificationError
+from fedseg.ledger.canonical import Json
 from fedseg.ledger.reading import read_ledger
 from fedseg.plan import parse_plan
 from fedseg.privacy.budget import epsilon_of, parse_fraction
-from fedseg.report.facts import _counts_to_show, collect, to_json
+from fedseg.report.facts import _counts_to_show, collect, to_json, whose_word
 from fedseg.report.model import ReportFacts
 from fedseg.report.readings import reading_of
 from fedseg.report.render import render, write_report
@@ -309,3 +310,19 @@ def test_metrics_of_another_form_are_refused_rather_than_shown(run: Path, copy_o
 def test_reading_facts_loads_no_plotting_library() -> None:
     code = "import sys, fedseg.report.facts; sys.exit('matplotlib' in sys.modules or 'jinja2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("approval", "words"),
+    [
+        ({"officers": ["ann", "bob"], "automatic": False}, "with the signatures of ann and bob"),
+        ({"officers": [], "automatic": True}, "by the terms of its policy for the requester, without an officer"),
+        ({"officers": [], "automatic": False}, "at its own computer: its policy names no officers"),
+    ],
+)
+def test_the_report_says_whose_word_an_approval_is(approval: dict[str, Json], words: str) -> None:
+    assert whose_word(approval) == words
+
+
+def test_an_approval_without_officers_is_called_so(facts: ReportFacts) -> None:
+    assert {unit.approved_by for unit in facts.units} == {"at its own computer: its policy names no officers"}
