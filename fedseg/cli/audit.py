@@ -52,7 +52,9 @@ def verify(
         list[str] | None,
         typer.Option(metavar="NAME=PUBLICKEY", help="Key of a unit, or of server, known from elsewhere; repeatable."),
     ] = None,
-    keys: Annotated[Path | None, typer.Option(help="File with such a line for each key.", dir_okay=False)] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="File with such a line for each key; or a plan.", dir_okay=False)
+    ] = None,
     remember: Annotated[
         Path | None,
         typer.Option(help="File that keeps the newest checkpoint seen of each log, for next time.", dir_okay=False),
@@ -108,11 +110,7 @@ def _known_keys(options: list[str], path: Path | None) -> "dict[str, PublicKey]"
     """The keys that the user vouches for, by name."""
     lines = [("--key", one) for one in options]
     if path is not None:
-        try:
-            text = _read(path).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise _no_key(str(path), "it is not text") from error
-        lines += [(str(path), line.partition("#")[0].strip()) for line in text.splitlines()]
+        lines += [(str(path), line) for line in _key_lines(path)]
     found: dict[str, PublicKey] = {}
     for source, line in lines:
         if not line:
@@ -124,6 +122,19 @@ def _known_keys(options: list[str], path: Path | None) -> "dict[str, PublicKey]"
         if found.setdefault(name, public) != public:
             raise _no_key(source, f"{name!r} has two different keys")
     return found
+
+
+def _key_lines(path: Path) -> list[str]:
+    """The lines of a file of keys; of a plan, the keys of its units."""
+    from fedseg.plan import parse_plan
+
+    data = _read(path)
+    if b"public_key" in data:
+        return [f"{unit.name}={unit.public_key}" for unit in parse_plan(data).units]
+    try:
+        return [line.partition("#")[0].strip() for line in data.decode("utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise _no_key(str(path), "it is not text") from error
 
 
 def _parse_key(line: str) -> "tuple[str, PublicKey]":

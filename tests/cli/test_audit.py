@@ -74,6 +74,16 @@ def test_keys_can_be_given_one_by_one_or_in_a_file(workspace: Workspace, bundle:
     assert ended.out.count("(named by the bundle itself)") == 1
 
 
+def test_a_plan_that_came_another_way_vouches_for_its_units(workspace: Workspace, bundle: Path) -> None:
+    ended = workspace.cli.here("audit", "verify", bundle, "--keys", workspace.run / "plan.toml")
+    assert ended.code == 0
+    assert ended.out.count("(the key you named)") == len(keys_in(workspace.run / "plan.toml"))
+    other = workspace.cli.here("audit", "verify", bundle, "--keys", workspace.plan, "--format", "json")
+    assert set(failures(other)) == {"L1-key"}
+    (bundle.parent / "broken.toml").write_text("public_key = 7\n")
+    assert workspace.cli.here("audit", "verify", bundle, "--keys", "broken.toml").code == 2
+
+
 @pytest.mark.parametrize("key", ["north", "north=", "=", "north=abc", "=" + "A" * 43 + "=", "north=\u202e", ""])
 def test_a_key_that_is_none_is_a_wrong_command(workspace: Workspace, bundle: Path, key: str) -> None:
     ended = workspace.cli.here("audit", "verify", bundle, "--key", key or " x")
