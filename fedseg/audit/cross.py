@@ -4,6 +4,7 @@ Every function takes verified facts and yields what does not agree, at most once
 """
 
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import NamedTuple
 
 from fedseg.audit.facts import LedgerFacts, ReleaseFact
@@ -11,6 +12,7 @@ from fedseg.audit.faults import Fault
 from fedseg.errors import FedsegError
 from fedseg.plan import Plan
 from fedseg.policy.document import load_policy
+from fedseg.privacy.budget import fraction_text
 from fedseg.privacy.noise import SystemNoise
 from fedseg.segments.segmentation import SignedSegmentation
 
@@ -74,6 +76,18 @@ def of_segmentation(signed: SignedSegmentation, server: LedgerFacts) -> Iterator
         yield Disagreement(Fault.UNPUBLISHED, "the server's ledger holds no segmentation of its plan")
     elif published != signed:
         yield Disagreement(Fault.SEGMENTS, "it is not the segmentation that the server's ledger gives")
+
+
+def of_terms(signed: SignedSegmentation, plan: Plan) -> Iterator[Disagreement]:
+    """What a segmentation says of its run, against the plan: all that can be compared without the server's ledger."""
+    said = signed.segmentation
+    stated = (said.name, said.trust, said.epsilon, said.delta, said.rho, said.rounds)
+    rho = sum(plan.step_rhos, Fraction(0)) * plan.max_units_per_customer
+    budget = (fraction_text(plan.budget.epsilon), fraction_text(plan.budget.delta), fraction_text(rho))
+    if stated != (plan.name, plan.trust.value, *budget, plan.rounds):
+        yield Disagreement(Fault.TERMS, "it states another name, trust model, budget or number of rounds than its plan")
+    if not set(said.units) <= {unit.name for unit in plan.units} or len(said.units) < plan.quorum:
+        yield Disagreement(Fault.TERMS, "it counts units that its plan does not name, or fewer than the quorum")
 
 
 def of_policy(document: bytes, unit: LedgerFacts) -> Iterator[Disagreement]:

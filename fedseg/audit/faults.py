@@ -293,6 +293,12 @@ class Fault(enum.Enum):
         "You are shown other rules than the unit keeps, or rules that nobody has put in force yet.",
         "read the policy in the ledger, and ask the unit which of the two it means",
     )
+    TERMS = (
+        "L12-terms",
+        "A segmentation states other terms than the plan that the units approved.",
+        f"Its epsilon, its units or its rounds are not those of the run. {_KEY_HOLDER}",
+        "use none of the segments, and ask the server's operator for the segmentation and the ledger",
+    )
     STRAY = (
         "L12-stray",
         "A plan or segmentation belongs to no run that a ledger here logs, or cannot be read.",
@@ -316,6 +322,12 @@ class Fault(enum.Enum):
         "One key has signed two histories of the same log.",
         "Different people were shown different ledgers. The two signatures prove it to anybody.",
         "keep the proof file, show it to everybody who relies on this log, and rely on nothing its key signs",
+    )
+    RESULTS = (
+        "L15-results",
+        "One key has signed two different results of the same plan.",
+        "A run has one result, which follows from its releases; different people were shown different segments.",
+        "keep both files as evidence, use neither, and ask for the server's ledger",
     )
     NO_PROOF = (
         "L15-no-proof",

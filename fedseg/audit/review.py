@@ -115,6 +115,10 @@ class _Reviewer:
     logs: list[CheckedLog] = field(default_factory=list[CheckedLog])
     findings: list[Finding] = field(default_factory=list[Finding])
     remarks: list[str] = field(default_factory=list[str])
+    results: dict[tuple[str, str], tuple[str, SignedSegmentation]] = field(
+        default_factory=dict[tuple[str, str], tuple[str, SignedSegmentation]]
+    )
+    """By the server's key and the plan."""
     proofs: list[EquivocationProof] = field(default_factory=list[EquivocationProof])
 
     def run(self) -> Review:
@@ -293,10 +297,27 @@ class _Reviewer:
             if plan in cross.plans_in(server.facts):
                 self._add(place, cross.of_segmentation(signed, server.facts))
         if not servers:
-            self._require_servers_key(place, signed)
+            self._check_without_server(place, signed, units)
+        self._require_one_result(place, signed)
+
+    def _check_without_server(self, place: str, signed: SignedSegmentation, units: Sequence[CheckedLog]) -> None:
+        """Without a server's ledger there are the signature and what the units approved."""
+        self._require_servers_key(place, signed)
+        name = f"plan:{signed.segmentation.plan_sha256}"
+        documents = [unit.facts.raw.payloads[name] for unit in units if name in unit.facts.raw.payloads]
+        if documents:
+            self._add(place, cross.of_terms(signed, parse_plan(documents[0])))
+
+    def _require_one_result(self, place: str, signed: SignedSegmentation) -> None:
+        """A plan has one result; whoever signs two has shown different segments to different people."""
+        run = (signed.public_key.to_text(), signed.segmentation.plan_sha256)
+        other_place, other = self.results.setdefault(run, (place, signed))
+        if other != signed:
+            why = f"the key {signed.public_key.fingerprint()} signed two different results of plan {run[1][:12]}"
+            self._accuse(Fault.RESULTS, f"{other_place} against {place}", why)
 
     def _require_servers_key(self, place: str, signed: SignedSegmentation) -> None:
-        """Without a server's ledger the signature is all there is: it must be of the key that was given."""
+        """The signature must be of the key that was given for the server."""
         key = self.keys.get("server", self.keys.get("fedseg/server"))
         if key is not None and key != signed.public_key:
             why = f"it is signed with the key {signed.public_key.fingerprint()}, wanted {key.fingerprint()}"

@@ -430,10 +430,27 @@ def charged_another_release_than_was_counted(case: Case) -> None:
 
 @shows(Fault.NOISE)
 def simulated_noise_published_as_real(case: Case) -> None:
-    true = parse_signed(case.server.line("publication").data).segmentation
-    false = SignedSegmentation.sign(true.model_copy(update={"noise": "system"}), case.server.key)
     evidence = case.evidence().without("server/ledger.txt")
-    audit({"run.zip": evidence.changed("segmentation.json", false.to_json()).packed()})
+    audit({"run.zip": evidence.changed("segmentation.json", result(case, noise="system")).packed()})
+
+
+def result(case: Case, **changes: str) -> bytes:
+    """The true result with something else in it, signed by the server."""
+    true = parse_signed(case.server.line("publication").data).segmentation
+    return SignedSegmentation.sign(true.model_copy(update=changes), case.server.key).to_json()
+
+
+@shows(Fault.TERMS)
+def a_better_epsilon_than_was_agreed(case: Case) -> None:
+    evidence = case.evidence().without("server/ledger.txt")
+    audit({"run.zip": evidence.changed("segmentation.json", result(case, epsilon="1/100")).packed()})
+
+
+@shows(Fault.RESULTS)
+def two_results_for_two_people(case: Case) -> None:
+    evidence = case.evidence().without("server/ledger.txt")
+    other = evidence.changed("segmentation.json", result(case, algorithm="fedseg-cells-2"))
+    audit({"one.zip": evidence.packed(), "another.zip": other.packed()})
 
 
 @shows(Fault.UNLOGGED)

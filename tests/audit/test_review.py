@@ -258,6 +258,21 @@ def test_a_unit_that_the_segments_count_must_have_charged(
     assert faults(seen) == [(Fault.UNCHARGED, "segmentation.json")]
 
 
+def test_a_result_must_count_units_of_its_plan_and_a_quorum_of_them(
+    evidence: Evidence, finished: SmallFederation
+) -> None:
+    true = parse_signed(evidence.members["segmentation.json"].data).segmentation
+    for units in (("east", "north"), ()):
+        false = SignedSegmentation.sign(true.model_copy(update={"units": units}), finished.server.key).to_json()
+        changed = evidence.without("server/ledger.txt").changed("segmentation.json", false)
+        assert faults(found(changed.packed())) == [(Fault.TERMS, "segmentation.json")]
+
+
+def test_the_same_result_from_two_people_is_one_result(evidence: Evidence) -> None:
+    data = evidence.without("server/ledger.txt").packed()
+    assert found(data, data).findings == ()
+
+
 def test_a_segmentation_of_another_server_is_found(evidence: Evidence) -> None:
     true = parse_signed(evidence.members["segmentation.json"].data).segmentation
     other = SignedSegmentation.sign(true, SigningKey.generate()).to_json()
