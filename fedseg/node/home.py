@@ -159,12 +159,24 @@ class NodeHome:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            self.hand_over(path.parent, path)
         except OSError as error:
             raise StorageError(
                 f"{path} was not written",
                 why=error.strerror or "unknown cause",
                 fix="free space, or check who may write",
             ) from error
+
+    def hand_over(self, *paths: Path) -> None:
+        """Let files that root has made here belong to whoever the home belongs to, so that the unit's own user may go on.
+
+        Raises:
+            OSError: If they cannot be given away.
+        """
+        if os.geteuid() == 0:
+            owner = self.path.stat()
+            for path in paths:
+                os.chown(path, owner.st_uid, owner.st_gid)
 
     @property
     def source_sha256(self) -> str:

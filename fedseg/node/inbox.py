@@ -60,8 +60,8 @@ class Inbox:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             draft = path.with_suffix(".part")
             draft.write_bytes(document)
-            if signature is not None:
-                write_plan_signature(path, signature)
+            signed = [] if signature is None else [write_plan_signature(path, signature)]
+            self._home.hand_over(self._folder, draft, *signed)
             draft.replace(path)
         except OSError as error:
             raise StorageError(

@@ -1,5 +1,6 @@
 """Plans are approved, refused and ended by the officers whom the unit's policy names, and by nobody else."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,7 @@ from fedseg.ledger.keys import SigningKey
 from fedseg.node.approvals import Officer, approve, deny, end_approval, preflight
 from fedseg.node.contribute import contribute
 from fedseg.node.home import NodeHome
+from fedseg.node.inbox import Inbox
 from fedseg.plan import Plan
 from fedseg.policy.document import load_policy
 from fedseg.privacy.account import PrivacyAccount
@@ -313,6 +315,19 @@ def test_a_clock_behind_the_units_own_ledger_stops_everything(make: Make) -> Non
     with pytest.raises(ClockError):
         end_approval(unit.home, unit.plan.digest, Ending.REVOKED, now=NOW, officer=unit.officers["ann"])
     unit.answer(1, days=3)
+
+
+def test_what_root_does_in_a_units_home_belongs_to_the_units_user(make: Make) -> None:
+    unit = make(required=1)
+    if os.geteuid() == 0:
+        os.chown(unit.home.path, 65534, 65534)
+    owner = unit.home.path.stat().st_uid
+    Inbox(unit.home).add(unit.federation.document, sign_plan(unit.plan.digest, unit.requester))
+    deny(unit.home, unit.plan.digest, "no", now=NOW, officer=unit.officers["ann"])
+    made = [unit.home.path / "inbox", unit.home.path / "LOCAL/refusals"]
+    made += [file for folder in made for file in folder.iterdir()]
+    assert len(made) == 5
+    assert {path.stat().st_uid for path in made} == {owner}
 
 
 def test_looking_at_a_plan_logs_nothing(make: Make) -> None:
