@@ -168,7 +168,7 @@ class NodeHome:
             ) from error
 
     def hand_over(self, *paths: Path) -> None:
-        """Let files that root has made here belong to whoever the home belongs to, so that the unit's own user may go on.
+        """Let files that root has made here belong to whoever the home belongs to, so that the unit's user may go on.
 
         Raises:
             OSError: If they cannot be given away.
