@@ -4,7 +4,6 @@ An entry for each request would tell everybody who sees the ledger when somebody
 into one Merkle tree of fixed size, filled up with random numbers, and its root is what is logged, once for every day.
 """
 
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ def make_batch(commitments: Sequence[bytes], capacity: int = CAPACITY) -> Batch:
     """
     if len(commitments) > capacity or any(len(one) != HASH_BYTES for one in commitments):
         raise ValueError(f"a batch takes at most {capacity} commitments of {HASH_BYTES} bytes")
-    filling = [os.urandom(HASH_BYTES) for _ in range(capacity - len(commitments))]
+    filling = [secrets.token_bytes(HASH_BYTES) for _ in range(capacity - len(commitments))]
     order = list(range(capacity))
     secrets.SystemRandom().shuffle(order)
     leaves = [b""] * capacity

@@ -24,6 +24,8 @@ GENERATORS = (
 ALLOWED = {
     ("privacy/noise.py", "os.urandom"): "the noise itself",
     ("node/register.py", "secrets"): "salts of commitments and pseudonyms, which are no noise",
+    ("node/approvals.py", "secrets"): "salts of commitments to the reasons of refusals",
+    ("node/rights_batch.py", "secrets"): "filling of a day's tree of commitments, and the order of its leaves",
     ("ledger/keys.py", "secrets"): "keys",
     ("deploy/directory.py", "secrets"): "names of files that are not finished yet",
     ("clustering/algorithm.py", "numpy.random"): "public coins that all units share, from the plan's seed",
