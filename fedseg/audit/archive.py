@@ -128,7 +128,7 @@ def _manifest_bytes(data: bytes) -> bytes:
     """The first member, as its header gives its length, once that is known to be the header of just these bytes."""
     start = _LOCAL.size + len(MANIFEST)
     if len(data) < start or data[_LOCAL.size : start] != MANIFEST.encode():
-        raise failed(Fault.ARCHIVE, f"the file is not a bundle: it does not begin with {MANIFEST}")
+        raise failed(Fault.ARCHIVE, f"it does not begin with {MANIFEST}; a single ledger is for fedseg ledger verify")
     size = int.from_bytes(data[_SIZE_PLACE : _SIZE_PLACE + 4], "little")
     if size > min(_MANIFEST_LIMIT_BYTES, len(data) - start):
         raise failed(Fault.BUNDLE_SIZE, "the manifest is longer than the file, or than any may be")

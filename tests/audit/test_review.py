@@ -11,7 +11,7 @@ from fedseg.audit.bundle import collect, write_bundle
 from fedseg.audit.faults import Fault
 from fedseg.audit.memory import Memory, read_memory, write_memory
 from fedseg.audit.proof import EquivocationProof
-from fedseg.audit.review import KeySource, Review, review
+from fedseg.audit.review import KeySource, Review, _printable, review
 from fedseg.errors import SettingsError, StorageError, VerificationError
 from fedseg.ledger.export import export_ledger, parse_export
 from fedseg.ledger.keys import PublicKey, SigningKey
@@ -19,7 +19,7 @@ from fedseg.ledger.raw import RawLedger
 from fedseg.ledger.reading import read_ledger
 from fedseg.segments.segmentation import SignedSegmentation, parse_signed
 from tests.forged_bundle import Evidence
-from tests.forged_ledger import Forgery, resigned
+from tests.forged_ledger import Forgery, policy_line, resigned
 from tests.small_federation import SmallFederation, make_federation, policy_document
 
 HASH = "ab" * 32
@@ -116,9 +116,14 @@ def test_an_older_copy_beside_the_newest_is_no_second_history(
     older = replace(older, payloads={id_: data for id_, data in raw.payloads.items() if id_ in kept})
     true = evidence.changed("units/north/ledger.txt", export_ledger(raw))
     copy = pack([Member("units/north/ledger.txt", Role.LEDGER, export_ledger(older))])
-    seen = found(copy, true.packed())
-    assert seen.findings == ()
-    assert len(seen.logs) == 4
+    for files in ((copy, true.packed()), (true.packed(), copy)):
+        seen = found(*files)
+        assert seen.findings == ()
+        assert len(seen.logs) == 4
+        # What is remembered is the newest of them, whichever was named first.
+        assert {log.origin: one.checkpoint.size for log, one in seen.memory.seen.items()}["fedseg/unit/north"] == len(
+            raw.entries
+        )
 
 
 # Everything at once
@@ -239,6 +244,32 @@ def test_a_members_role_decides_how_it_is_read(evidence: Evidence) -> None:
         for role in set(Role) - {member.role}:
             changed = Evidence({**evidence.members, name: Member(name, role, member.data)})
             assert found(changed.packed()).findings, (name, role)
+
+
+def test_a_policy_that_is_no_longer_in_force_is_found(
+    finished: SmallFederation, unit: Forgery, server: Forgery, tmp_path: Path
+) -> None:
+    unit.lines.append(policy_line(policy_document(min_cohort=6), place=len(unit.lines) + 1))
+    evidence = Evidence.of(finished, tmp_path, north=unit, server=server)
+    seen = found(evidence.packed())
+    assert faults(seen) == [(Fault.UNLOGGED, "units/north/policy.yaml")]
+    assert "was in force once" in seen.findings[0].what
+    newer = evidence.changed("units/north/policy.yaml", policy_document(min_cohort=6))
+    assert found(newer.packed()).findings == ()
+
+
+def test_a_result_of_a_run_that_nobody_here_knows_is_found(evidence: Evidence, finished: SmallFederation) -> None:
+    true = parse_signed(evidence.members["segmentation.json"].data).segmentation
+    other = SignedSegmentation.sign(true.model_copy(update={"plan_sha256": HASH, "units": ()}), finished.server.key)
+    changed = evidence.changed("segmentation.json", other.to_json())
+    assert faults(found(changed.packed())) == [(Fault.STRAY, "segmentation.json")]
+    units = changed.without("server/ledger.txt")
+    assert faults(found(units.packed())) == [(Fault.STRAY, "segmentation.json")]
+
+
+def test_what_hostile_people_wrote_is_quoted_in_letters_that_do_nothing() -> None:
+    assert _printable("a\x1b[2J\x9b1m\u202eb\n" + "c" * 10_000).startswith("a?[2J?1m?b?c")
+    assert len(_printable("c" * 10_000)) < 1000
 
 
 def test_a_policy_without_its_ledger_proves_nothing(evidence: Evidence) -> None:
@@ -399,6 +430,13 @@ def test_one_history_seen_twice_proves_nothing(proof: EquivocationProof) -> None
         EquivocationProof.of(proof.origin, proof.public_key, note, note)
     with pytest.raises(VerificationError):
         EquivocationProof.of(proof.origin, SigningKey.generate().public, note, other)
+
+
+def test_a_log_that_has_grown_proves_nothing(proof: EquivocationProof, true_unit: Forgery, tmp_path: Path) -> None:
+    raw = read_ledger(true_unit.write(tmp_path / "true.db"))
+    (_, first), *_, (_, last) = raw.notes
+    with pytest.raises(ValueError, match="of one size"):
+        EquivocationProof.of(raw.origin, raw.public_key, first, last)
 
 
 def test_two_histories_without_a_signature_at_one_size_are_found_too(
