@@ -37,7 +37,8 @@ def back_up(source: Path, target: Path) -> Checkpoint:
     except OSError as error:
         raise _unwritten(target, error.strerror or "unknown cause") from error
     finally:
-        draft.unlink(missing_ok=True)
+        if draft.is_file():
+            draft.unlink()
     return newest
 
 

@@ -206,16 +206,6 @@ class PrivacyAccount:
             _log_decision(transaction, state, decision, _Wanted(verdict, plan_sha256, day))
             return _end(transaction, self.state_in(transaction), found, ending, day)
 
-    def close_expired(self, *, day: str) -> None:
-        """End every approval whose time is over."""
-        if not any(one.is_expired(day) for one in self.state().reservations.values()):
-            return
-        with self.journal.transaction() as transaction:
-            state = self.state_in(transaction)
-            state.require_day(day)
-            for expired in [one for one in state.reservations.values() if one.is_expired(day)]:
-                _end(transaction, self.state_in(transaction), expired, Ending.EXPIRED, day)
-
     def add_rights_batch(self, *, period: str, capacity: int, root: bytes) -> None:
         """Log the one entry about a day's rights requests.
 

@@ -355,7 +355,7 @@ def _apply(state: AccountState, body: UnitBody) -> AccountState:  # noqa: PLR091
             return _without_decisions(_with(state, ended), body.plan_sha256)
         case ReleaseBody():
             return _released(state, body)
-        case RightsBatchBody():
+        case RightsBatchBody():  # pragma: no branch (every kind stands here)
             return replace(state, rights_period=body.period)
 
 

@@ -66,3 +66,19 @@ def test_what_is_no_ledger_is_not_backed_up(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_gets_a_clear_error(ledger: Ledger, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"no backup was made|cannot be used now"):
         back_up(ledger.path, tmp_path / "nowhere" / "copy.db")
+
+
+def test_a_damaged_ledger_is_not_backed_up(ledger: Ledger, tmp_path: Path) -> None:
+    damaged = bytearray(ledger.path.read_bytes())
+    damaged[4096:] = bytes(len(damaged) - 4096)
+    ledger.path.write_bytes(damaged)
+    with pytest.raises(LedgerUnreadableError):
+        back_up(ledger.path, tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_something_else_in_the_way_of_a_backup_is_left_alone(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "copy.db.part").mkdir()
+    with pytest.raises(StorageError, match="no backup was made"):
+        back_up(ledger.path, tmp_path / "copy.db")
+    assert (tmp_path / "copy.db.part").is_dir()

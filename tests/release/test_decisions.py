@@ -1,0 +1,166 @@
+"""What the account refuses to log about plans and rights requests, whoever asks it to."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fedseg.errors import (
+    LedgerUnreadableError,
+    NotApprovedError,
+    PolicyError,
+    SettingsError,
+    StorageError,
+    TrustError,
+)
+from fedseg.ledger.entries import Entry
+from fedseg.ledger.keys import SigningKey
+from fedseg.privacy.account import PlanTerms
+from fedseg.privacy.entries import (
+    UNIT_KINDS,
+    ApprovalRules,
+    Automatic,
+    DecisionBody,
+    Ending,
+    RequesterRule,
+    Verdict,
+    json_schema,
+)
+from fedseg.privacy.signatures import (
+    add_policy_signature,
+    read_plan_signature,
+    read_policy_signatures,
+    sign_plan,
+    sign_policy,
+)
+from fedseg.privacy.state import Caps, apply_entry
+
+if TYPE_CHECKING:
+    from tests.release.conftest import Unit
+
+DAY = "2025-06-01"
+
+
+def decision(unit: "Unit", key: SigningKey, verdict: Verdict, **changes: str) -> DecisionBody:
+    """An officer's word about the unit's plan, signed."""
+    facts = {
+        "unit": "north",
+        "plan_sha256": unit.plan,
+        "policy_sha256": "c3" * 32,
+        "source_sha256": unit.source,
+        "made_on": DAY,
+        "officer": "ann",
+        "signature": "00" * 64,
+    }
+    unsigned = DecisionBody.model_validate({"verdict": verdict, **facts, **changes})
+    return unsigned.model_copy(update={"signature": key.sign(unsigned.signed_bytes).hex()})
+
+
+def officers(unit: "Unit") -> SigningKey:
+    """Put a policy in force whose one officer has the key that is returned."""
+    key = SigningKey.generate()
+    caps = unit.caps()
+    rules = ApprovalRules(officers={"ann": key.public.to_text()}, required=1)
+    caps = Caps(caps.policy_sha256, caps.rho_cap, caps.delta, caps.purpose_rho_caps, rules)
+    signed = sign_policy(caps.policy_sha256, "ann", key)
+    unit.account.adopt_policy(caps, policy_id="officers", document=b"policy", signatures=[signed])
+    return key
+
+
+def terms(unit: "Unit", **changes: str) -> PlanTerms:
+    return PlanTerms(unit.plan, b"plan", unit.purpose, (unit.step_rho,), unit.source, **changes)  # type: ignore[arg-type]
+
+
+def test_without_a_policy_nothing_is_refused_or_ended_either(bare: "Unit") -> None:
+    with pytest.raises(PolicyError, match="no policy in its ledger"):
+        bare.account.refuse(bare.plan, day=DAY, reason_commitment="00" * 32)
+    with pytest.raises(NotApprovedError):
+        bare.account.close(bare.plan, Ending.REVOKED, day=DAY)
+    with pytest.raises(NotApprovedError, match="without an officer"):
+        bare.account.state().require_automatic(None, bare.step_rho, DAY)
+
+
+def test_an_officers_word_counts_for_what_it_says_alone(bare: "Unit") -> None:
+    key = officers(bare)
+    for wrong in (
+        decision(bare, key, Verdict.DENY),
+        decision(bare, key, Verdict.APPROVE, plan_sha256=bare.other_plan),
+        decision(bare, key, Verdict.APPROVE, made_on="2025-06-02"),
+    ):
+        with pytest.raises(ValueError, match="about something else"):
+            bare.account.approve(terms(bare), day=DAY, decision=wrong)
+    with pytest.raises(TrustError, match="no officer of the policy in force"):
+        bare.account.approve(
+            terms(bare), day=DAY, decision=decision(bare, key, Verdict.APPROVE, policy_sha256="99" * 32)
+        )
+    assert [entry.kind for entry in bare.journal.entries()] == ["genesis", "policy"]
+    assert bare.account.approve(terms(bare), day=DAY, decision=decision(bare, key, Verdict.APPROVE))
+
+
+@pytest.mark.parametrize(
+    ("requester", "signature"), [("nobody", "00" * 64), (None, "00" * 64), ("11" * 22, None), ("11" * 22, "no hex")]
+)
+def test_half_a_requester_and_made_up_keys_are_refused(
+    bare: "Unit", requester: str | None, signature: str | None
+) -> None:
+    bare.adopt(bare.caps())
+    asked = PlanTerms(bare.plan, b"", bare.purpose, (bare.step_rho,), bare.source, None, requester, signature)
+    with pytest.raises(TrustError, match="the plan's signature is not right"):
+        bare.account.approve(asked, day=DAY)
+
+
+def test_a_plan_that_costs_more_than_passes_by_itself_waits_for_an_officer(bare: "Unit") -> None:
+    key, caps = SigningKey.generate(), bare.caps()
+    little = Automatic(rho_per_plan=bare.step_rho / 2, rho_per_period=bare.step_rho, period_days=1)
+    rules = ApprovalRules(requesters={"mk": RequesterRule(public_key=key.public.to_text(), automatic=little)})
+    bare.adopt(Caps(caps.policy_sha256, caps.rho_cap, caps.delta, {}, rules))
+    signed = sign_plan(bare.plan, key)
+    asked = PlanTerms(
+        bare.plan, b"", bare.purpose, (bare.step_rho,), bare.source, None, signed.requester, signed.signature
+    )
+    with pytest.raises(NotApprovedError, match="without an officer"):
+        bare.account.approve(asked, day=DAY, automatic=True)
+
+
+def test_days_of_rights_requests_have_no_gap_and_no_double(unit: "Unit") -> None:
+    unit.account.add_rights_batch(period="2025-06-30", capacity=8, root=bytes(32))
+    unit.account.add_rights_batch(period="2025-07-01", capacity=8, root=bytes(32))
+    for period in ("2025-06-30", "2025-07-01", "2025-07-03"):
+        with pytest.raises(ValueError, match="after 2025-07-01 comes another day"):
+            unit.account.add_rights_batch(period=period, capacity=8, root=bytes(32))
+
+
+def test_a_ledger_that_goes_on_after_an_end_allows_nothing(unit: "Unit") -> None:
+    unit.release()
+    released = unit.journal.entries()[-1]
+    unit.account.close(unit.plan, Ending.CANCELLED, day=DAY)
+    state = unit.account.state()
+    with pytest.raises(LedgerUnreadableError):
+        apply_entry(state, Entry(released.seq + 2, "release", {**released.body, "step": 1}))
+    with pytest.raises(LedgerUnreadableError):
+        apply_entry(state, Entry(released.seq + 2, "closing", unit.journal.entries()[-1].body))
+
+
+def test_the_published_schema_has_every_kind_of_entry() -> None:
+    schema = json.loads(json.dumps(json_schema()))
+    assert set(schema["properties"]) == set(UNIT_KINDS)
+    for body in UNIT_KINDS.values():
+        assert set(schema["$defs"][body.__name__]["properties"]) == set(body.model_fields)
+
+
+def test_files_of_signatures_that_cannot_be_used_are_said_to_be_so(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    assert read_policy_signatures(policy) == []
+    assert read_plan_signature(tmp_path / "plan.toml") is None
+    (tmp_path / "policy.yaml.sig").mkdir()
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_policy_signatures(policy)
+    with pytest.raises(StorageError, match="was not written"):
+        add_policy_signature(tmp_path / "nowhere/policy.yaml", sign_policy("00" * 32, "ann", SigningKey.generate()))
+
+
+@pytest.mark.parametrize("day", ["20250601", "2025-W22-7", "2025-06-31", "yesterday"])
+def test_a_day_has_one_spelling(bare: "Unit", day: str) -> None:
+    with pytest.raises(ValueError, match="made_on"):
+        decision(bare, SigningKey.generate(), Verdict.APPROVE, made_on=day)
