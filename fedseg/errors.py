@@ -286,6 +286,11 @@ class VerificationError(FedsegError):
     exit_code = 9
     summary = "A ledger, signature or artefact does not check out: it was changed after it was signed."
 
+    @property
+    def fault(self) -> str:
+        """Code of what an audit has found, such as L8-root; the error's own where it says nothing more precise."""
+        return str(self.data.get("fault", self.code))
+
 
 class LedgerUnreadableError(VerificationError):
     """The file is not a ledger this version can read."""

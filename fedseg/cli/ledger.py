@@ -48,8 +48,10 @@ def verify(
             "rho_spent": None,
             "rho_cap": None,
             "epsilon_at_cap": None,
-            "failures": [{"code": error.data.get("fault", error.code), "what": f"{error.what}: {error.why}"}],
+            "failures": [{"code": error.fault, "what": f"{error.what}: {error.why}"}],
         }
+        if error.fault != error.code:
+            error.why = f"{error.fault}: {error.why}"
         raise
     data: dict[str, Any] = {
         "verified": True,

@@ -6,7 +6,6 @@ later: killed at any moment, the next one goes on from the jobs' records and the
 
 import argparse
 import logging
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from fedseg.errors import FedsegError, JobCancelledError, LedgerUnreadableError,
 from fedseg.federation.flower.link import Link
 from fedseg.federation.flower.sockets import start_log
 from fedseg.federation.server_app import RoundProgress, make_server_app
+from fedseg.federation.stopping import Stopping
 from fedseg.server.home import ServerHome
 from fedseg.server.job import Job, JobState
 from fedseg.server.jobs import CANCEL_FILE, PLAN_FILE, JobStore
@@ -35,8 +35,12 @@ WRITE_SECONDS = 1.0
 """How often a job's record follows the clock alone; a change in what is waited for is written at once."""
 
 
-def turn(home: ServerHome, jobs: JobStore, connect: Callable[[], Link]) -> float:
-    """Work on the job whose turn it is, if there is one; returns the seconds to wait before the next look.
+def turn(
+    home: ServerHome, jobs: JobStore, connect: Callable[[], Link], look: Callable[[], None] = lambda: None
+) -> float:
+    """Work on the job whose turn it is, if there is one; returns the seconds to wait before the next turn.
+
+    `look` is called between two looks at what is waited for; an exit that it raises ends the attempt.
 
     A job whose link goes away stays running and is tried again, as often as `Job.begun` allows.
     """
@@ -45,7 +49,7 @@ def turn(home: ServerHome, jobs: JobStore, connect: Callable[[], Link]) -> float
         return IDLE_SECONDS
     try:
         with connect() as link:
-            _attempt(link, home, jobs, job)
+            _attempt(link, home, jobs, job, look)
     except (UnreachableError, RunLostError) as error:
         log.warning("job.waiting id=%s code=%s what=%s why=%s", job.id, error.code, error.what, error.why)
         _between_attempts(jobs, job.id, lost=True)
@@ -53,7 +57,7 @@ def turn(home: ServerHome, jobs: JobStore, connect: Callable[[], Link]) -> float
     return 0.0
 
 
-def _attempt(link: Link, home: ServerHome, jobs: JobStore, job: Job) -> None:
+def _attempt(link: Link, home: ServerHome, jobs: JobStore, job: Job, look: Callable[[], None]) -> None:
     """Run a job in one run of Flower's, and write down how it ended.
 
     Raises:
@@ -67,7 +71,7 @@ def _attempt(link: Link, home: ServerHome, jobs: JobStore, job: Job) -> None:
         return
     log.info("job.begun id=%s attempt=%d units=%d", job.id, job.attempts, len(roster))
     try:
-        _run(link, home, jobs, job, roster)
+        _run(link, home, job, _Watch(jobs, job.id, look), roster)
         jobs.finish(job.id, _published(home, job), now=_now())
         log.info("job.ended id=%s state=%s", job.id, JobState.FINISHED)
     except (UnreachableError, RunLostError):
@@ -82,9 +86,9 @@ def _attempt(link: Link, home: ServerHome, jobs: JobStore, job: Job) -> None:
         raise
 
 
-def _run(link: Link, home: ServerHome, jobs: JobStore, job: Job, roster: Mapping[str, int]) -> None:
+def _run(link: Link, home: ServerHome, job: Job, watch: "_Watch", roster: Mapping[str, int]) -> None:
     """Stop what an earlier attempt has left, and run the server's app to its end."""
-    watch = _Watch(jobs, job.id)
+    jobs = watch.jobs
     watch.require_wanted()
     jobs.plan(job)
     if job.run_id is not None:
@@ -105,17 +109,18 @@ def _run(link: Link, home: ServerHome, jobs: JobStore, job: Job, roster: Mapping
 class _Watch:
     """Writes a run's progress into its job, and ends the run when someone has cancelled it."""
 
-    def __init__(self, jobs: JobStore, name: str) -> None:
-        self._jobs, self._name = jobs, name
+    def __init__(self, jobs: JobStore, name: str, look: Callable[[], None]) -> None:
+        self.jobs, self._name, self._look = jobs, name, look
         self._written: tuple[object, ...] = ()
         self._write_again_at = 0.0
 
     def __call__(self, progress: RoundProgress) -> None:
+        self._look()
         self.require_wanted()
         shown = (progress.step, progress.answered, tuple(progress.waiting))
         if shown == self._written and time.monotonic() < self._write_again_at:
             return
-        self._jobs.change(
+        self.jobs.change(
             self._name,
             lambda job: job.progressed(
                 progress.step, progress.answered, progress.waiting, seconds_left=progress.seconds_left, now=_now()
@@ -125,7 +130,7 @@ class _Watch:
 
     def require_wanted(self) -> None:
         """Raises JobCancelledError if someone wants the job to stop."""
-        if self._jobs.cancel_wanted(self._name):
+        if self.jobs.cancel_wanted(self._name):
             raise JobCancelledError(
                 f"job {self._name} was cancelled",
                 why=f"there is a file {CANCEL_FILE} beside its plan",
@@ -171,7 +176,7 @@ def main() -> int:
     parser.add_argument("--socket", type=Path, required=True, help="Where the link listens.")
     options = parser.parse_args()
     start_log()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    stopping = Stopping()
     try:
         home, jobs = ServerHome.open(options.home), JobStore.open(options.jobs)
         _ = home.key  # a bad one is said now, and not when the segments are to be signed
@@ -180,7 +185,8 @@ def main() -> int:
                 log.error("job.unreadable id=%s why=%s fix=%s", name, error.why, error.fix)
             log.info("coordinator.started jobs=%d", len(jobs.ids()))
             while True:
-                time.sleep(turn(home, jobs, lambda: Link(options.socket)))
+                stopping.look()
+                time.sleep(turn(home, jobs, lambda: Link(options.socket), stopping.look))
     except FedsegError as error:
         log.error("coordinator.stopped code=%s what=%s why=%s fix=%s", error.code, error.what, error.why, error.fix)  # noqa: TRY400
         return error.exit_code

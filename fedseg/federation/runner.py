@@ -6,11 +6,11 @@ the allow-list is answered with the one word for no; the bundle is hashed, and n
 
 import argparse
 import logging
-import signal
 import sys
 import threading
 import time
 import types
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from fedseg.federation.client_app import make_client_app, wait_for_slot
 from fedseg.federation.flower.bundle import stub_sha256
 from fedseg.federation.flower.sockets import TASK_POLL_SECONDS, start_log
 from fedseg.federation.flower.tasks import NodeTask, NodeTasks
+from fedseg.federation.stopping import Stopping
 from fedseg.node.home import NodeHome
 from fedseg.node.rights_batch import log_days
 from fedseg.privacy.account import day_of
@@ -39,11 +40,14 @@ PATIENCE_SECONDS = 2.0
 """How long to wait before trying a SuperNode again that does not answer."""
 
 
-def run(app: ClientApp, home: Path, socket: Path, allowed: frozenset[str]) -> None:
-    """Answer the unit's messages until told to stop, and log what is due once a day."""
+def run(
+    app: ClientApp, home: Path, socket: Path, allowed: frozenset[str], look: Callable[[], None] = lambda: None
+) -> None:
+    """Answer the unit's messages until `look` says to stop, and log what is due once a day."""
     days = _Days(home)
     with NodeTasks(socket) as tasks:
         while True:
+            look()
             days.turn()
             try:
                 task = tasks.acquire()
@@ -147,7 +151,7 @@ def main() -> int:
     options = parser.parse_args()
     withhold_exception_texts()
     start_log()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    stopping = Stopping()
     try:
         _ = NodeHome.open(options.home).key
     except FedsegError as error:
@@ -156,7 +160,7 @@ def main() -> int:
     seed: int | None = options.simulated_noise_seed
     log.info("runner.starting noise=%s", "system" if seed is None else "SIMULATED")
     app = make_client_app(None if seed is None else SimulatedNoise(seed), least_slot_seconds=LEAST_SLOT_SECONDS)
-    run(app, options.home, options.socket, frozenset(options.allow or [stub_sha256()]))
+    run(app, options.home, options.socket, frozenset(options.allow or [stub_sha256()]), stopping.look)
     return 0
 
 

@@ -132,7 +132,7 @@ def _verified(run: Path, path: str, key: PublicKey | None, failures: list[Failur
     try:
         return verify_ledger(run / path, key)
     except VerificationError as error:
-        failures.append(FailureFact(path, error.code, f"{error.what}: {error.why}".replace(f"{run}/", "")))
+        failures.append(FailureFact(path, error.fault, f"{error.what}: {error.why}".replace(f"{run}/", "")))
         return None
 
 
@@ -171,7 +171,7 @@ def _segmentation(
         else:
             return recomputed.segmentation
     except VerificationError as error:
-        failures.append(FailureFact(place, error.code, f"{error.what}: {error.why}"))
+        failures.append(FailureFact(place, error.fault, f"{error.what}: {error.why}"))
     return None
 
 
