@@ -54,6 +54,7 @@ def add(
     from fedseg.node.approvals import approve
     from fedseg.node.home import NodeHome
     from fedseg.node.inbox import Inbox
+    from fedseg.plan import caps_of
     from fedseg.policy.document import load_policy
     from fedseg.privacy.signatures import read_plan_signature
 
@@ -62,7 +63,8 @@ def add(
     parsed = inbox.add(document, signature)
     policy = load_policy(home.policy_document())
     outcome = "waits for a decision"
-    if signature is not None and has_automatic_terms(policy, signature.requester):
+    known = caps_of(policy).approvals.requester(None if signature is None else signature.requester)
+    if known is not None and known[1].automatic is not None:
         try:
             approve(home, parsed, document, now=datetime.now(UTC), requester=signature, automatic=True)
         except FedsegError as error:  # whatever keeps it from passing by itself, an officer may still look
@@ -95,28 +97,20 @@ def show_(
     show(format_, facts, lambda: f"{describe(found.plan)}\n\n{describe_preflight(checked)}")
 
 
-def has_automatic_terms(policy: "Policy", requester: str) -> bool:
-    """Whether the policy lets some plans of this requester pass by themselves."""
-    rules = () if policy.approvals is None else policy.approvals.requesters.values()
-    return any(one.public_key == requester and one.automatic is not None for one in rules)
-
-
-def requester_name(policy: "Policy", requester: str | None) -> str | None:
-    """What the policy calls the requester with this key; None if it knows no such key."""
-    rules = {} if policy.approvals is None else policy.approvals.requesters
-    return next((name for name, one in rules.items() if one.public_key == requester), None)
-
-
 def _facts(waiting: "WaitingPlan", policy: "Policy") -> dict[str, Any]:
+    from fedseg.plan import caps_of
+
     key = None if waiting.signature is None else waiting.signature.requester
+    rules = caps_of(policy).approvals
+    known = rules.requester(key)
     return {
         "plan_sha256": waiting.plan.digest,
         "name": waiting.plan.name,
         "purpose": waiting.plan.purpose,
-        "requester": requester_name(policy, key),
+        "requester": None if known is None else known[0],
         "requester_key": key,
         "approving": list(waiting.approving),
-        "required": 0 if policy.approvals is None else policy.approvals.required,
+        "required": rules.required,
         "refused": waiting.refused,
     }
 

@@ -183,7 +183,8 @@ def approve(
         As `preflight`; then nothing was logged.
     """
     _require_attested(plan, max_units_attested)
-    policy = load_policy(document_of_policy := home.policy_document())
+    policy_document = home.policy_document()
+    policy = load_policy(policy_document)
     found = _preflight(home, plan, policy, now=now, expected_sha256=expected_sha256)
     terms = PlanTerms(
         plan_sha256=plan.digest,
@@ -195,11 +196,7 @@ def approve(
         requester=None if requester is None else requester.requester,
         requester_signature=None if requester is None else requester.signature,
     )
-    with home.ledger() as ledger:
-        account = PrivacyAccount(ledger)
-        account.adopt_policy(
-            caps_of(policy), policy_id=policy.id, document=document_of_policy, signatures=home.policy_signatures()
-        )
+    with _account_under(home, policy, policy_document) as account:
         decision = sign_decision(home, policy, plan.digest, Verdict.APPROVE, officer=officer, now=now)
         approved = account.approve(terms, day=day_of(now), decision=decision, automatic=automatic)
         said = account.state().approving(plan.digest, policy.digest, home.source_sha256)
@@ -237,7 +234,9 @@ def deny(home: NodeHome, plan_sha256: str, reason: str, *, now: datetime, office
     salt = secrets.token_bytes(32)
     record = {"plan_sha256": plan_sha256, "reason": reason, "salt": salt.hex(), "day": day_of(now)}
     home.keep_local(f"refusals/{plan_sha256}-{salt.hex()[:16]}.json", canonical(record))
-    with _account_under_policy(home) as (account, policy):
+    document = home.policy_document()
+    policy = load_policy(document)
+    with _account_under(home, policy, document) as account:
         decision = sign_decision(home, policy, plan_sha256, Verdict.DENY, officer=officer, now=now)
         commitment = hashlib.sha256(salt + reason.encode()).hexdigest()
         account.refuse(plan_sha256, day=day_of(now), reason_commitment=commitment, decision=decision)
@@ -253,7 +252,9 @@ def end_approval(
         TrustError: The officer is none of the policy's, or the key is another.
     """
     verdict = Verdict.REVOKE if ending is Ending.REVOKED else Verdict.CANCEL
-    with _account_under_policy(home) as (account, policy):
+    document = home.policy_document()
+    policy = load_policy(document)
+    with _account_under(home, policy, document) as account:
         decision = sign_decision(home, policy, plan_sha256, verdict, officer=officer, now=now)
         return account.close(plan_sha256, ending, day=day_of(now), decision=decision)
 
@@ -276,16 +277,14 @@ def approved_digest(home: NodeHome, prefix: str) -> str:
 
 
 @contextmanager
-def _account_under_policy(home: NodeHome) -> Generator[tuple[PrivacyAccount, Policy]]:
-    """The account, once the policy file is the policy in its ledger."""
-    document = home.policy_document()
-    policy = load_policy(document)
+def _account_under(home: NodeHome, policy: Policy, document: bytes) -> Generator[PrivacyAccount]:
+    """The account, once this policy, which stands in `document`, is the one in its ledger."""
     with home.ledger() as ledger:
         account = PrivacyAccount(ledger)
         account.adopt_policy(
             caps_of(policy), policy_id=policy.id, document=document, signatures=home.policy_signatures()
         )
-        yield account, policy
+        yield account
 
 
 def _preflight(home: NodeHome, plan: Plan, policy: Policy, *, now: datetime, expected_sha256: str | None) -> Preflight:

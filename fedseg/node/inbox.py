@@ -7,7 +7,6 @@ from fedseg.errors import NotApprovedError, PlanError, StorageError
 from fedseg.node.home import NodeHome
 from fedseg.plan import Plan, parse_plan
 from fedseg.privacy.account import PrivacyAccount, require_requester
-from fedseg.privacy.entries import Verdict
 from fedseg.privacy.signatures import PlanSignature, read_plan_signature, write_plan_signature
 
 PLANS_MAX = 100
@@ -20,13 +19,12 @@ PREFIX_MIN = 6
 class WaitingPlan:
     """A plan in the inbox."""
 
-    path: Path
     document: bytes
     plan: Plan
     signature: PlanSignature | None
-    """Who asks for it; checked."""
+    """Who asks for it; checked when it came in, and again when it is approved."""
     approving: tuple[str, ...]
-    """Officers who have approved it, by name; not enough yet."""
+    """Officers whose approval counts, under the policy and source settings in force, by name; not enough yet."""
     refused: bool
     """Whether the unit has refused it; it may still be approved."""
 
@@ -87,10 +85,10 @@ class Inbox:
             if plan.digest in state.reservations:
                 self.remove(plan.digest)
                 continue
-            said = state.decisions.get(plan.digest, ())
-            approving = tuple(sorted({one.officer for one in said if one.verdict is Verdict.APPROVE}))
+            policy_sha256 = "" if state.caps is None else state.caps.policy_sha256
+            approving = state.approving(plan.digest, policy_sha256, self._home.source_sha256)
             signature = read_plan_signature(path)
-            found.append(WaitingPlan(path, document, plan, signature, approving, plan.digest in state.refused))
+            found.append(WaitingPlan(document, plan, signature, approving, plan.digest in state.refused))
         return sorted(found, key=lambda one: (one.plan.name, one.plan.digest)), damaged
 
     def find(self, prefix: str) -> WaitingPlan:

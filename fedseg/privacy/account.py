@@ -4,7 +4,7 @@ Here is everything that adds to a unit's ledger except releases, which only `rel
 transaction: what it checks and what it writes cannot be separated, whoever else writes at the same time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
@@ -64,18 +64,20 @@ class PrivacyAccount:
 
     def state(self) -> AccountState:
         """The account as of now."""
-        return self._committed(self.journal.entries())
+        entries = self.journal.entries()
+        return self._committed(lambda seq: entries[seq:])
 
     def state_in(self, transaction: Transaction) -> AccountState:
         """The account as a transaction of the journal sees it, with what it has appended itself."""
-        before = transaction.before.entries
-        return replay(transaction.after.entries[len(before) :], self._committed(before))
+        before = transaction.before
+        return replay(transaction.after.since(before.size), self._committed(before.since))
 
-    def _committed(self, entries: Sequence[Entry]) -> AccountState:
+    def _committed(self, since: Callable[[int], Sequence[Entry]]) -> AccountState:
+        """The account after all committed entries, of which `since` gives those from a number on."""
         size, state = self._known
-        if len(entries) > size:
-            state = replay(entries[size:], state)
-            self._known = (len(entries), state)
+        if new := since(size):
+            state = replay(new, state)
+            self._known = (size + len(new), state)
         return state
 
     def adopt_policy(

@@ -183,7 +183,6 @@ class DecisionBody(Body):
     """The policy in force."""
     source_sha256: Hash
     """The unit's source settings."""
-    max_units_attested: Count | None = None
     made_on: Day
     officer: OfficerName
     signature: Signature
@@ -339,17 +338,21 @@ def unit_body(entry: Entry) -> UnitBody:
     if kind is None:
         raise ValueError(f"no unit writes entries of kind {entry.kind}")
     body = kind.model_validate(dict(entry.body))
-    written = body.facts()
-    other = [
-        name
-        for name in entry.body.keys() | written.keys()
-        if name not in entry.body
-        or name not in written
-        or canonical({name: written[name]}) != canonical({name: entry.body[name]})
-    ]
-    if sorted(other) != ["payload"] * isinstance(body, PayloadBody):
-        raise ValueError(", ".join(sorted({*other} - {"payload"})) or "payload")
+    stated, written = {name: value for name, value in entry.body.items() if name != "payload"}, body.facts()
+    if canonical(stated) != canonical(written):
+        raise ValueError(", ".join(_spelled_otherwise(stated, written)))
+    if isinstance(body, PayloadBody) != (entry.payload is not None):
+        raise ValueError("payload")
     return body
+
+
+def _spelled_otherwise(stated: Mapping[str, Json], written: Mapping[str, Json]) -> list[str]:
+    """The fields that are not written as their kind is; in JSON, for to Python true is 1."""
+    common = stated.keys() & written.keys()
+    return sorted(
+        (stated.keys() ^ written.keys())
+        | {name for name in common if canonical({name: stated[name]}) != canonical({name: written[name]})}
+    )
 
 
 def json_schema() -> dict[str, Any]:
