@@ -127,6 +127,8 @@ def simplex(counts: NDArray[np.float64], total: float) -> NDArray[np.float64]:
     >>> simplex(np.array([6.0, 5.0, -3.0, 0.5]), 10.0)
     array([5.5, 4.5, 0. , 0. ])
     """
+    # Only differences count, and small ones would drown in the largest count.
+    counts = counts - counts.max()
     ordered = np.sort(counts)[::-1]
     thresholds = (np.cumsum(ordered) - total) / np.arange(1, len(counts) + 1)
     threshold = thresholds[np.flatnonzero(ordered > thresholds)[-1]]

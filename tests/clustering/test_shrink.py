@@ -118,6 +118,10 @@ def test_shrinking_is_nearer_to_the_truth_than_the_release_itself() -> None:
     assert ours < raw
 
 
+def test_a_small_total_survives_beside_a_huge_count() -> None:
+    assert simplex(np.array([0.0, 0.0, 2.0**47]), 30.015625).sum() == 30.015625
+
+
 @settings(max_examples=300)
 @given(data=st.data(), cells=st.integers(1, 5), dimensions=st.integers(1, 4), profile=st.booleans())
 def test_whatever_was_released_an_estimate_adds_up_and_stays_in_the_box(
