@@ -7,6 +7,7 @@ belongs to exactly one entry, so the tree covers every byte the ledger keeps.
 
 import re
 import threading
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -20,6 +21,8 @@ from fedseg.ledger.notes import check_name
 FORMAT_VERSION = 1
 GENESIS = "genesis"
 """The kind of entry 0, and of no other."""
+KEY_CHANGE = "key_change"
+"""The kind of an entry that replaces the log's key (`key_change.py`)."""
 ENTRY_LIMIT_BYTES = 65_535
 """Most bytes of one entry (c2sp.org/tlog-tiles); larger things are payloads."""
 PAYLOAD_LIMIT_BYTES = 64 * 1024 * 1024
@@ -149,6 +152,12 @@ class History:
         return self._record.entries[seq : self.size]
 
     @property
+    def key_changes(self) -> list[Entry]:
+        """The entries by which the log's key was replaced, in order."""
+        changes = self._record.key_changes
+        return [self._record.entries[seq] for seq in changes[: bisect_left(changes, self.size)]]
+
+    @property
     def payloads(self) -> Mapping[str, str]:
         """Payload id to the SHA-256 its bytes must have."""
         return {id_: vouched.sha256 for id_, vouched in self._record.payloads.items() if vouched.seq < self.size}
@@ -223,11 +232,13 @@ class _Vouched:
 class _Record:
     """What histories of one log share: it grows at its end, and nothing in it changes."""
 
-    __slots__ = ("_growing", "_unfinished", "entries", "payloads", "tree")
+    __slots__ = ("_growing", "_unfinished", "entries", "key_changes", "payloads", "tree")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.payloads: dict[str, _Vouched] = {}
+        self.key_changes: list[int] = []
+        """Places of the entries that replace the key."""
         self.tree = Tree()
         self._growing = threading.Lock()
         self._unfinished = False
@@ -251,6 +262,7 @@ class _Record:
         record = _Record()
         record.entries = self.entries[:size]
         record.payloads = {id_: vouched for id_, vouched in tuple(self.payloads.items()) if vouched.seq < size}
+        record.key_changes = self.key_changes[: bisect_left(self.key_changes, size)]
         record.tree = self.tree.prefix(size)
         record._add(entries)
         return record, len(record.entries)
@@ -270,6 +282,8 @@ class _Record:
                 if reference.id in self.payloads:
                     raise _broken(f"entry {seq} refers to the payload of another entry")
                 self.payloads[reference.id] = _Vouched(reference.sha256, seq)
+            if entry.kind == KEY_CHANGE:
+                self.key_changes.append(seq)
             self.tree.append(leaf_hash(leaf))
             self.entries.append(entry)
 
@@ -288,6 +302,7 @@ class Genesis:
 
     origin: str
     public_key: PublicKey
+    """The log's first key."""
 
     @classmethod
     def of(cls, history: History) -> Self:

@@ -11,7 +11,16 @@ from typing import Protocol
 
 from fedseg.ledger.canonical import Json, sha256_hex
 from fedseg.ledger.checkpoint import Checkpoint, sign_checkpoint
-from fedseg.ledger.entries import GENESIS, PAYLOAD_LIMIT_BYTES, Entry, Genesis, History, PayloadReference
+from fedseg.ledger.entries import (
+    GENESIS,
+    KEY_CHANGE,
+    PAYLOAD_LIMIT_BYTES,
+    Entry,
+    Genesis,
+    History,
+    PayloadReference,
+)
+from fedseg.ledger.key_change import LogKeys, sign_key_change
 from fedseg.ledger.keys import SigningKey
 
 
@@ -23,6 +32,8 @@ class Transaction:
         self.after = before
         self.leaves: list[bytes] = []
         self.added_payloads: dict[str, bytes] = {}
+        self.new_key: SigningKey | None = None
+        """The key that signs from the next transaction on, if this one replaces it."""
         self._stored = stored
         self._ended = False
 
@@ -50,10 +61,8 @@ class Transaction:
             ValueError: If kind or body cannot be an entry, the body holds `payload` already, the payload's id is
                 taken or its data too long, or the transaction has ended.
         """
-        if self._ended:
-            raise ValueError("this transaction has ended")
-        if kind == GENESIS:
-            raise ValueError("only the first entry is a genesis")
+        if kind in {GENESIS, KEY_CHANGE}:
+            raise ValueError("only the first entry is a genesis, and only change_key writes a change of key")
         if "payload" in body:
             raise ValueError("the body's payload is written here: pass the bytes as the argument")
         full = dict(body)
@@ -65,12 +74,34 @@ class Transaction:
                 raise ValueError(f"a payload has at most {PAYLOAD_LIMIT_BYTES} bytes, got {len(data)}")
             reference = PayloadReference(id_, sha256_hex(data))
             full["payload"] = {"id": reference.id, "sha256": reference.sha256}
-        leaf = Entry(self.after.size, kind, full).to_bytes()
+        entry = self._add(kind, full)
+        if payload is not None:
+            self.added_payloads[payload[0]] = bytes(payload[1])
+        return entry
+
+    def change_key(self, new: SigningKey, body: Mapping[str, Json]) -> Entry:
+        """Replace the journal's key: the checkpoint of this transaction is the last of the old key.
+
+        The entry, which holds `body` too, must be the last of the transaction: so the checkpoint ends with it.
+
+        Raises:
+            ValueError: If the key has been in force before, `body` cannot stand in the entry, or the transaction ended.
+        """
+        keys = LogKeys.of(self.after)
+        if new.public in keys.all:
+            raise ValueError("this key is or was the journal's own; a key that was replaced does not come back")
+        before = Checkpoint(Genesis.of(self.after).origin, self.after.size, self.after.root())
+        entry = self._add(KEY_CHANGE, sign_key_change(before, keys.in_force, new, body))
+        self.new_key = new
+        return entry
+
+    def _add(self, kind: str, body: Mapping[str, Json]) -> Entry:
+        if self._ended or self.new_key is not None:
+            raise ValueError("this transaction has ended" if self._ended else "nothing follows a change of key")
+        leaf = Entry(self.after.size, kind, body).to_bytes()
         # Reading our own bytes back gives an entry that shares nothing with the caller's objects.
         self.after = self.after.extended([leaf])
         self.leaves.append(leaf)
-        if payload is not None:
-            self.added_payloads[payload[0]] = bytes(payload[1])
         return self.after.last
 
     def end(self) -> None:
@@ -79,7 +110,7 @@ class Transaction:
 
 
 class Journal(Protocol):
-    """A tamper-evident log of one origin, signed by its one key."""
+    """A tamper-evident log of one origin, signed by its one key, or by the one that has replaced it."""
 
     @property
     def origin(self) -> str:
@@ -151,6 +182,7 @@ class MemoryLedger:
                     self.notes.append(note_over(transaction.after, self._genesis, self._key))
                     self._payloads |= transaction.added_payloads
                     self._history = transaction.after
+                    self._key = transaction.new_key or self._key
             finally:
                 transaction.end()
                 self._inside = False

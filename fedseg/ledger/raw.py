@@ -7,6 +7,7 @@ from typing import Self
 from fedseg.errors import VerificationError
 from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint
 from fedseg.ledger.entries import Entry, Genesis, History
+from fedseg.ledger.key_change import LogKeys
 from fedseg.ledger.keys import PublicKey
 from fedseg.ledger.merkle import EMPTY_ROOT
 from fedseg.ledger.notes import SignatureType
@@ -20,7 +21,7 @@ class RawLedger:
     origin: str
     """The log's name, as its genesis says."""
     public_key: PublicKey
-    """The log's key, as its genesis says."""
+    """The log's first key, as its genesis says; by it a log is known, whatever key it has now."""
     entries: tuple[Entry, ...]
     """All entries, in order."""
     notes: tuple[tuple[int, str], ...]
@@ -32,8 +33,16 @@ class RawLedger:
 
     @property
     def verifier_key(self) -> VerifierKey:
-        """Origin and key as other tools take them (c2sp.org/signed-note)."""
-        return VerifierKey(self.origin, SignatureType.ED25519, self.public_key)
+        """Origin and the key of the newest checkpoint, as other tools take them (c2sp.org/signed-note)."""
+        return self.verifier_key_at(len(self.entries))
+
+    def verifier_key_at(self, size: int) -> VerifierKey:
+        """The same of the key that signs the checkpoint over the first `size` entries.
+
+        Raises:
+            VerificationError: If a change of key does not check out.
+        """
+        return VerifierKey(self.origin, SignatureType.ED25519, self.keys().signer(size))
 
     @classmethod
     def from_parts(
@@ -66,13 +75,22 @@ class RawLedger:
         """
         return self._history or History().with_entries(self.entries)
 
+    def keys(self) -> LogKeys:
+        """The keys that the log has had, in order.
+
+        Raises:
+            VerificationError: If an entry is out of place or form, or a change of key does not check out.
+        """
+        return LogKeys.of(self.history())
+
 
 def check_log(raw: RawLedger, public_key: PublicKey | None) -> Checkpoint:
     """The newest checkpoint of `raw`, after every byte of `raw` was found to be covered by a signature.
 
     Entries are gapless and canonical, the genesis is first and only there, origin and key are the same everywhere,
-    every checkpoint is signed and its root is that of the entries it covers, the newest covers all entries, and each
-    payload is the one its single entry vouches for.
+    every checkpoint is signed by the key of then and its root is that of the entries it covers, each key but the first
+    was introduced by the one before, the newest checkpoint covers all entries, and each payload is the one its single
+    entry vouches for.
 
     What this cannot see: an older state of the same ledger put back in its place. Every byte of a restored copy was
     signed once, so it passes. Nor can it see a second history that the key's owner signed for someone else. Both show
@@ -80,32 +98,36 @@ def check_log(raw: RawLedger, public_key: PublicKey | None) -> Checkpoint:
 
     Args:
         raw: The ledger.
-        public_key: The key the ledger must be signed with, known from elsewhere. With None the ledger's own word is
-            taken: then the result only says that the ledger is consistent, not whose it is.
+        public_key: A key that the ledger must have or have had, known from elsewhere: from there on, and back, each key
+            answers for the next. With None the ledger's own word is taken: then the result only says that the ledger is
+            consistent, not whose it is.
 
     Raises:
         VerificationError: Naming the first thing that failed.
     """
-    if public_key is not None and public_key != raw.public_key:
-        raise _failed(f"it belongs to the key {raw.public_key.fingerprint()}, wanted {public_key.fingerprint()}")
     history = raw.history()
+    keys = LogKeys.of(history)
+    if public_key is not None and public_key not in keys.all:
+        raise _failed(f"it belongs to the key {keys.in_force.fingerprint()}, wanted {public_key.fingerprint()}")
     if Genesis.of(history) != Genesis(raw.origin, raw.public_key):
         raise _failed("its origin or key is not that of its genesis")
-    newest = _check_notes(raw, history)
+    newest = _check_notes(raw, history, keys)
     _check_payloads(raw.payloads, history)
     return newest
 
 
-def _check_notes(raw: RawLedger, history: History) -> Checkpoint:
+def _check_notes(raw: RawLedger, history: History, keys: LogKeys) -> Checkpoint:
     newest = Checkpoint(raw.origin, 0, EMPTY_ROOT)
     for size, note in raw.notes:
         if not newest.size < size <= history.size:
             raise _failed("its checkpoints do not grow, or cover more entries than there are")
         newest = Checkpoint(raw.origin, size, history.root(size))
-        if open_checkpoint(note, raw.public_key, raw.origin) != newest:
+        if open_checkpoint(note, keys.signer(size), raw.origin) != newest:
             raise _failed(f"the checkpoint of size {size} is not over the first {size} entries")
     if newest.size != history.size:
         raise _failed("no checkpoint covers its last entry")
+    if missing := sorted(set(keys.handovers) - {size for size, _ in raw.notes}):
+        raise _failed(f"entry {missing[0] - 1} changes its key, and the key before has not signed that")
     return newest
 
 

@@ -7,7 +7,7 @@ everything: the last connection to close moves the write-ahead log into it. What
 import os
 import sqlite3
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,8 @@ from fedseg.ledger.database import (
 )
 from fedseg.ledger.entries import Entry, Genesis, History
 from fedseg.ledger.journal import Journal, MemoryLedger, Transaction, nested, note_over
-from fedseg.ledger.keys import SigningKey, sync_directory
+from fedseg.ledger.key_change import LogKeys
+from fedseg.ledger.keys import PublicKey, SigningKey, sync_directory
 
 __all__ = ["Entry", "Journal", "Ledger", "MemoryLedger", "Transaction"]
 
@@ -41,9 +42,9 @@ class Ledger:
 
     path: Path
 
-    def __init__(self, path: Path, key: SigningKey, genesis: Genesis) -> None:
+    def __init__(self, path: Path, keys: Sequence[SigningKey], genesis: Genesis) -> None:
         self.path = path
-        self._key = key
+        self._keys = {key.public: key for key in keys}
         self._genesis = genesis
         # Known entries are read and hashed once. A history is immutable, so threads may swap it freely.
         self._history = History()
@@ -76,21 +77,23 @@ class Ledger:
         return cls.open(path, key)
 
     @classmethod
-    def open(cls, path: Path, key: SigningKey) -> Self:
-        """The ledger in `path`, after its newest checkpoint was found to be signed by `key` and to cover all entries.
+    def open(cls, path: Path, *keys: SigningKey) -> Self:
+        """The ledger in `path`, after its newest checkpoint was found to be signed and to cover all entries.
+
+        Args:
+            path: The file.
+            keys: The ledger's key; where a change of it may have been cut short, also the one that was to follow.
 
         Raises:
             LedgerUnreadableError: If `path` is no ledger: missing, damaged, foreign, or of another version.
-            VerificationError: If the ledger is another key's or was changed after it was signed.
+            VerificationError: If the key in force is none of `keys`, or the ledger was changed after it was signed.
         """
         if not path.is_file():
             raise unreadable(path, "there is no such file")
         with storage_errors(path), closing(connect(path, "mode=rw")) as connection:
             check_schema(connection, path)
             genesis = Genesis.of(History().extended(_leaves(connection, History(), limit=1)))
-        if genesis.public_key != key.public:
-            raise _changed(f"it belongs to the key {genesis.public_key.fingerprint()}, not {key.public.fingerprint()}")
-        ledger = cls(path, key, genesis)
+        ledger = cls(path, keys, genesis)
         ledger.entries()
         return ledger
 
@@ -98,6 +101,11 @@ class Ledger:
     def origin(self) -> str:
         """The log's name."""
         return self._genesis.origin
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key in force, as of the last operation."""
+        return LogKeys.of(self._history).in_force
 
     def close(self) -> None:
         """Refuse all further use. Nothing is held open between operations, so nothing can be lost here."""
@@ -166,9 +174,14 @@ class Ledger:
         # Taken before the first read: whatever we know was committed before the snapshot, so it must be in there.
         known = self._history
         history = known.extended(_leaves(connection, known))
-        newest = _newest_checkpoint(connection, self._genesis, self._key)
-        if newest != Checkpoint(self._genesis.origin, history.size, history.root()):
+        keys = LogKeys.of(history)
+        for size in (one for one in keys.handovers if one > known.size):
+            _require_signed(connection, history, keys, size)
+        if _require_signed(connection, history, keys, None) != history.size:
             raise _changed("its newest checkpoint does not cover exactly its entries")
+        if keys.in_force not in self._keys:
+            given = " or ".join(key.fingerprint() for key in self._keys)
+            raise _changed(f"it belongs to the key {keys.in_force.fingerprint()}, not {given}")
         self._history = history
         return history
 
@@ -181,7 +194,11 @@ class Ledger:
             )
         if not transaction.leaves:
             return
-        note = note_over(transaction.after, self._genesis, self._key)
+        key = self._keys[LogKeys.of(transaction.before).in_force]
+        note = note_over(transaction.after, self._genesis, key)
+        if transaction.new_key is not None:
+            # Before the commit: whoever reads after it needs the key. Should it fail, the key is never asked for.
+            self._keys = {**self._keys, transaction.new_key.public: transaction.new_key}
         with storage_errors(self.path):
             _write(connection, transaction.before, transaction.after, transaction.added_payloads, note)
         self._history = transaction.after
@@ -233,21 +250,25 @@ def _leaves(connection: sqlite3.Connection, known: History, limit: int = -1) -> 
     return [cast("bytes", entry) for _, entry in rows]
 
 
-def _newest_checkpoint(connection: sqlite3.Connection, genesis: Genesis, key: SigningKey) -> Checkpoint:
-    """The checkpoint with the largest size, its signature checked."""
+def _require_signed(connection: sqlite3.Connection, history: History, keys: LogKeys, size: int | None) -> int:
+    """The size of the newest checkpoint, or `size`, once the key of then was found to have signed that much history."""
     # As bytes: Python decodes text by itself, and would call damaged text a programming error.
-    query = "SELECT size, CAST(note AS BLOB) FROM checkpoint ORDER BY size DESC LIMIT 1"
-    row = connection.execute(query).fetchone()
+    query = (
+        "SELECT size, CAST(note AS BLOB) FROM checkpoint WHERE size = coalesce(?, (SELECT max(size) FROM checkpoint))"
+    )
+    row = connection.execute(query, (size,)).fetchone()
     if row is None:
-        raise _changed("it has no checkpoint")
+        raise _changed("it has no checkpoint" if size is None else f"its key has not signed the change at {size - 1}")
+    covered = cast("int", row[0])
     try:
         note = cast("bytes", row[1]).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _changed("its newest checkpoint is not text") from error
-    checkpoint = open_checkpoint(note, key.public, genesis.origin)
-    if checkpoint.size != row[0]:
-        raise _changed("its newest checkpoint is filed under another size")
-    return checkpoint
+        raise _changed("a checkpoint is not text") from error
+    origin = Genesis.of(history).origin
+    found = open_checkpoint(note, keys.signer(covered), origin)
+    if covered > history.size or found != Checkpoint(origin, covered, history.root(covered)):
+        raise _changed(f"its checkpoint of {covered} entries does not cover exactly these")
+    return covered
 
 
 def _changed(why: str) -> VerificationError:

@@ -153,7 +153,7 @@ def test_a_ledger_changed_after_signing_is_neither_opened_nor_used(
     edit(ledger.path, statement)
     with pytest.raises(VerificationError):
         Ledger.open(ledger.path, key)
-    fresh = Ledger(ledger.path, key, ledger._genesis)
+    fresh = Ledger(ledger.path, [key], ledger._genesis)
     with pytest.raises(VerificationError), fresh.transaction():
         pass
 
