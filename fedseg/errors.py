@@ -68,6 +68,13 @@ class DeploymentError(SettingsError):
     summary = "The directory of a server or node is missing something, or the machine lacks a user or program it names."
 
 
+class MappingError(SettingsError):
+    """A mapping of consent exports is not what the schema says."""
+
+    code = "E205"
+    summary = "A mapping for consent exports is missing, or does not follow its schema."
+
+
 class PolicyError(FedsegError):
     """The unit's policy does not allow what was asked."""
 
@@ -88,6 +95,13 @@ class CohortTooSmallError(PolicyError):
 
     code = "E303"
     summary = "Fewer customers may be counted than the policy's minimum cohort."
+
+
+class RightsRequestError(PolicyError):
+    """A request of a data subject cannot take this step: no such right, or not from the state it is in."""
+
+    code = "E304"
+    summary = "The law grants no such right, or a request cannot take this step from where it stands."
 
 
 class BudgetError(FedsegError):
