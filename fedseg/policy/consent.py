@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, IntFlag
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -39,7 +40,7 @@ EVENT_SCHEMA: Final = pa.schema(
         pa.field("notice_version", pa.int64(), nullable=False),
     ]
 )
-"""Columns of a table of events; `valid_until` is null except for `given` and `renewed`."""
+"""Columns of a table of events; `valid_until` is null except for the kinds that give consent."""
 
 
 class Status(IntEnum):
@@ -78,6 +79,36 @@ class Veto(IntFlag):
     """No event says whether the customer is a minor (`minor`) or an adult (`minor_lifted`)."""
     UNREADABLE = 128
     """An event about this customer has a kind or scope this version does not know. Denies under every policy."""
+    LIMIT_SENSITIVE = 256
+    """The customer has limited the use of sensitive data about them."""
+
+
+class Jurisdiction(IntEnum):
+    """Whose law a customer's data are under, as far as the register says."""
+
+    UNKNOWN = 0
+    """No event says so, or the latest ones say different things."""
+    EEA = 1
+    GB = 2
+    CH = 3
+    US_CA = 4
+    US = 5
+    """In the United States, elsewhere than in California."""
+    OTHER = 6
+
+    @property
+    def kind(self) -> str:
+        """Name of the event kind that says so."""
+        return f"jurisdiction_{self.name.lower()}"
+
+    @property
+    def text(self) -> str:
+        """Its id in a policy: a location of DPV, or `other`.
+
+        >>> Jurisdiction.US_CA.text
+        'loc:US-CA'
+        """
+        return "other" if self is Jurisdiction.OTHER else f"loc:{self.name.replace('_', '-')}"
 
 
 RECORDED_VETOES: Final = (
@@ -87,19 +118,78 @@ RECORDED_VETOES: Final = (
     Veto.OPT_OUT_SALE,
     Veto.OPT_OUT_SHARE,
     Veto.MINOR,
+    Veto.LIMIT_SENSITIVE,
 )
 """The vetoes that events set and lift; the other two follow from what the events lack."""
 
-_GRANTS: Final = frozenset({"given", "renewed"})
-_STATUS_OF_KIND: Final = {status.kind: int(status) for status in Status if status is not Status.NO_RECORD}
-_VETO_OF_KIND: Final = {str(veto.name).lower(): int(veto) for veto in RECORDED_VETOES}
-_LIFTED_BY_KIND: Final = {f"{kind}_lifted": veto for kind, veto in _VETO_OF_KIND.items()}
+NEVER_TOLD: Final = -1
+"""Instead of the version of a notice: the customer was sent none, or it did not reach them."""
 
-EVENT_KINDS: Final = frozenset(_STATUS_OF_KIND) | frozenset(_VETO_OF_KIND) | frozenset(_LIFTED_BY_KIND)
+_SAYS_NOTHING: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What events of one kind say."""
+
+    status: int = 0
+    """About consent: a `Status`."""
+    explicit: int = 0
+    """About explicit consent: a `Status`."""
+    veto: int = 0
+    lifted: int = 0
+    tells: int = _SAYS_NOTHING
+    """About a notice: 1 if it reached the customer, 0 if not."""
+    jurisdiction: int = _SAYS_NOTHING
+
+
+# Who takes back a consent or refuses it has not kept up the explicit one: a slip here would count them.
+_ENDS_BOTH: Final = (Status.REFUSED, Status.WITHDRAWN, Status.REVOKED)
+_EXPLICIT: Final = (Status.GIVEN, *_ENDS_BOTH)
+
+_MEANINGS: Final[Mapping[str, _Meaning]] = MappingProxyType(
+    {one.kind: _Meaning(status=one, explicit=one if one in _ENDS_BOTH else 0) for one in Status if one}
+    | {f"explicit_{one.kind}": _Meaning(explicit=one) for one in _EXPLICIT}
+    | {str(one.name).lower(): _Meaning(veto=one) for one in RECORDED_VETOES}
+    | {f"{str(one.name).lower()}_lifted": _Meaning(lifted=one) for one in RECORDED_VETOES}
+    | {"notice_given": _Meaning(tells=1), "notice_undelivered": _Meaning(tells=0)}
+    | {one.kind: _Meaning(jurisdiction=one) for one in Jurisdiction}
+)
+
+EVENT_KINDS: Final = frozenset(_MEANINGS)
 """Every event kind this version understands."""
+
+GRANTS: Final = frozenset({"given", "renewed", "explicit_given"})
+"""The kinds that give consent, and so must say until when."""
+
+FOR_ONE_PURPOSE: Final = frozenset(kind for kind, one in _MEANINGS.items() if one.status or one.explicit)
+"""The kinds whose scope is one purpose and never `EVERY_PURPOSE`."""
+
+FOR_EVERY_PURPOSE: Final = frozenset(one.kind for one in Jurisdiction)
+"""The kinds whose scope is `EVERY_PURPOSE` and nothing else."""
 
 _SCOPES: Final = {purpose.value: index for index, purpose in enumerate(Purpose)} | {EVERY_PURPOSE: len(Purpose)}
 _UNKNOWN_SCOPE: Final = len(_SCOPES)
+_EVERY: Final = _SCOPES[EVERY_PURPOSE]
+
+# A kind is handled as its place in this list; the last place is that of every kind nobody knows.
+_KINDS: Final = {kind: place for place, kind in enumerate(sorted(EVENT_KINDS))}
+_UNKNOWN_KIND: Final = len(_KINDS)
+
+
+def _of_kind(name: str, unknown: int) -> NDArray[np.int16]:
+    """What each kind means, by its place."""
+    return np.array([getattr(_MEANINGS[kind], name) for kind in _KINDS] + [unknown], dtype=np.int16)
+
+
+_STATUS: Final = _of_kind("status", 0)
+_EXPLICIT_STATUS: Final = _of_kind("explicit", 0)
+_VETO: Final = _of_kind("veto", 0)
+_LIFTED: Final = _of_kind("lifted", 0)
+_TELLS: Final = _of_kind("tells", _SAYS_NOTHING)
+_JURISDICTION: Final = _of_kind("jurisdiction", _SAYS_NOTHING)
+_NEEDS_ONE_PURPOSE: Final = np.array([kind in FOR_ONE_PURPOSE for kind in _KINDS] + [False])
+_NEEDS_EVERY_PURPOSE: Final = np.array([kind in FOR_EVERY_PURPOSE for kind in _KINDS] + [False])
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BEFORE_ALL_TIME: Final = np.iinfo(np.int64).min
@@ -117,7 +207,7 @@ class ConsentEvent:
     subject: bytes = field(repr=False)
     """The 16-byte pseudonymous key of the customer, as in the unit's table."""
     purpose: str
-    """Id of a `Purpose`, or, for a veto and its lifting, `EVERY_PURPOSE`."""
+    """Id of a `Purpose`, or `EVERY_PURPOSE`: never for a kind `FOR_ONE_PURPOSE`, always for one `FOR_EVERY_PURPOSE`."""
     kind: str
     """One of `EVENT_KINDS`."""
     event_time: datetime
@@ -125,7 +215,7 @@ class ConsentEvent:
     recorded_at: datetime
     """When the unit came to know; UTC. Counts from then on, never before."""
     valid_until: datetime | None = None
-    """End of a consent, exclusive; UTC. Required for `given` and `renewed`, absent for every other kind."""
+    """End of a consent, exclusive; UTC. Required for `GRANTS`, absent for every other kind."""
     notice_version: int = 0
     """Version of the privacy notice the customer saw, from 0 to `MAX_NOTICE_VERSION`."""
 
@@ -136,10 +226,12 @@ class ConsentEvent:
             raise _refused(f"its kind {self.kind!r} is none of {', '.join(sorted(EVENT_KINDS))}")
         if self.purpose not in _SCOPES:
             raise _refused(f"its purpose {self.purpose!r} is none of {', '.join(_SCOPES)}")
-        if self.purpose == EVERY_PURPOSE and self.kind in _STATUS_OF_KIND:
-            raise _refused(f"its kind {self.kind!r} needs one purpose: only a veto holds for every purpose")
-        if (self.valid_until is not None) != (self.kind in _GRANTS):
-            raise _refused("valid_until must be there for given and renewed, and only for those")
+        if self.purpose == EVERY_PURPOSE and self.kind in FOR_ONE_PURPOSE:
+            raise _refused(f"its kind {self.kind!r} needs one purpose: nobody consents to every purpose at once")
+        if self.purpose != EVERY_PURPOSE and self.kind in FOR_EVERY_PURPOSE:
+            raise _refused(f"its kind {self.kind!r} is about the customer: its purpose must be {EVERY_PURPOSE!r}")
+        if (self.valid_until is not None) != (self.kind in GRANTS):
+            raise _refused(f"valid_until must be there for {', '.join(sorted(GRANTS))}, and only for those")
         if not 0 <= self.notice_version <= MAX_NOTICE_VERSION:
             raise _refused(f"its notice_version is not between 0 and {MAX_NOTICE_VERSION}")
         for time in (self.event_time, self.recorded_at, self.valid_until):
@@ -158,13 +250,21 @@ class PurposeState:
     valid_until: NDArray[np.int64] = field(repr=False)
     """End of the consent, same unit; for `given` and `renewed`."""
     notice_version: NDArray[np.int64] = field(repr=False)
-    """The notice the customer saw."""
-    vetoes: NDArray[np.uint8] = field(repr=False)
+    """The notice the customer saw when they consented."""
+    vetoes: NDArray[np.uint16] = field(repr=False)
     """The standing `Veto` flags per customer."""
+    explicit: NDArray[np.uint8] = field(repr=False)
+    """A `Status` per customer: that of explicit consent to the use of special categories of data."""
+    explicit_until: NDArray[np.int64] = field(repr=False)
+    """End of the explicit consent, in microseconds since 1970 UTC; for `given`."""
+    told_version: NDArray[np.int64] = field(repr=False)
+    """Version of the notice that the customer was last sent; `NEVER_TOLD` if there is none."""
+    jurisdiction: NDArray[np.uint8] = field(repr=False)
+    """A `Jurisdiction` per customer, the same for every purpose."""
 
     def __post_init__(self) -> None:
-        for array in (self.status, self.event_time, self.valid_until, self.notice_version, self.vetoes):
-            array.flags.writeable = False
+        for name in self.__slots__:
+            getattr(self, name).flags.writeable = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,11 +295,16 @@ def fold(events: pa.Table | Iterable[ConsentEvent], now: datetime) -> ConsentSta
     - The status is that of the latest event about consent. Where several share that time, the most restrictive status
       counts, with the earliest `valid_until` and the lowest `notice_version` among them.
     - A consent with `valid_until <= now`, or without one, is `EXPIRED`.
+    - Explicit consent is a matter of its own, under the same rules. Giving consent does not give it, but who refuses,
+      withdraws or loses consent loses it too.
+    - The notice that the customer was told of is that of the latest event about one, for this purpose or for every;
+      of several at that time, the lowest version.
+    - The jurisdiction is that of the latest event about it; `UNKNOWN` if events of that time disagree.
     - A veto stands if it was set and not lifted *later*, within the same scope: this purpose, or `EVERY_PURPOSE`.
       A later consent lifts nothing. A veto for every purpose stands for this one.
     - `AGE_UNKNOWN` stands unless a `minor` or `minor_lifted` event says otherwise.
-    - An event with an unknown kind or scope, or a consent to `EVERY_PURPOSE`, is `UNREADABLE`. Nothing lifts that: it
-      may be a veto of a later version.
+    - An event with an unknown kind or scope, or of a kind that cannot have its scope, such as a consent to
+      `EVERY_PURPOSE`, is `UNREADABLE`. Nothing lifts that: it may be a veto of a later version.
 
     Args:
         events: Events, or a table of `EVENT_SCHEMA`; in any order, repeats allowed.
@@ -213,7 +318,11 @@ def fold(events: pa.Table | Iterable[ConsentEvent], now: datetime) -> ConsentSta
     table = events if isinstance(events, pa.Table) else events_table(events)
     moment = to_microseconds(now)
     people, columns = _counting(_checked(table), moment)
-    by_purpose = {purpose: _purpose_state(columns, _SCOPES[purpose.value], len(people), moment) for purpose in Purpose}
+    jurisdiction = _jurisdiction(columns, len(people))
+    by_purpose = {
+        purpose: _purpose_state(columns, _SCOPES[purpose.value], len(people), moment, jurisdiction)
+        for purpose in Purpose
+    }
     return ConsentState(people, by_purpose, now)
 
 
@@ -234,9 +343,8 @@ class _Columns:
 
     person: NDArray[np.int64]
     scope: NDArray[np.uint8]
-    status: NDArray[np.uint8]
-    veto: NDArray[np.uint8]
-    lifted: NDArray[np.uint8]
+    kind: NDArray[np.uint8]
+    """Place in `_KINDS`."""
     event_time: NDArray[np.int64]
     valid_until: NDArray[np.int64]
     notice_version: NDArray[np.int64]
@@ -262,9 +370,7 @@ def _counting(table: pa.Table, moment: int) -> tuple[pa.Array, _Columns]:
     columns = _Columns(
         person=subjects.indices.to_numpy().astype(np.int64),
         scope=_coded(table, "purpose", _SCOPES, _UNKNOWN_SCOPE),
-        status=_coded(table, "kind", _STATUS_OF_KIND, 0),
-        veto=_coded(table, "kind", _VETO_OF_KIND, 0),
-        lifted=_coded(table, "kind", _LIFTED_BY_KIND, 0),
+        kind=_coded(table, "kind", _KINDS, _UNKNOWN_KIND),
         event_time=_numbers(table, "event_time"),
         valid_until=_numbers(table, "valid_until"),
         notice_version=_numbers(table, "notice_version"),
@@ -287,58 +393,100 @@ def _coded(table: pa.Table, name: str, codes: Mapping[str, int], otherwise: int)
     return coded
 
 
-def _purpose_state(columns: _Columns, scope: int, people: int, moment: int) -> PurposeState:
-    every = _SCOPES[EVERY_PURPOSE]
-    here = columns.where((columns.scope == scope) & (columns.status > 0))
-    latest = _latest(here, people)
-    tied = here.where(here.event_time == latest[here.person])
+def _purpose_state(
+    columns: _Columns, scope: int, people: int, moment: int, jurisdiction: NDArray[np.uint8]
+) -> PurposeState:
+    here, everywhere = columns.where(columns.scope == scope), columns.where(columns.scope == _EVERY)
+    status, event_time, valid_until, notice_version = _consent(here, _STATUS, people, moment)
+    explicit, _, explicit_until, _ = _consent(here, _EXPLICIT_STATUS, people, moment)
+    near = columns.where((columns.scope == scope) | (columns.scope == _EVERY))
+    vetoes = _standing(here, people) | _standing(everywhere, people) | _age_unknown(near, people)
+    vetoes |= _unreadable(near, people) | _unreadable(columns.where(columns.scope == _UNKNOWN_SCOPE), people)
+    return PurposeState(
+        status=status,
+        event_time=event_time,
+        valid_until=valid_until,
+        notice_version=notice_version,
+        vetoes=vetoes,
+        explicit=explicit,
+        explicit_until=explicit_until,
+        told_version=_told(near, people),
+        jurisdiction=jurisdiction,
+    )
+
+
+def _consent(
+    columns: _Columns, statuses: NDArray[np.int16], people: int, moment: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Status, its time, its end and its notice, of the events to which `statuses` gives one."""
+    latest, tied = _latest(columns.where(statuses[columns.kind] > 0), people)
     status = np.zeros(people, dtype=np.uint8)
-    np.maximum.at(status, tied.person, tied.status)
+    np.maximum.at(status, tied.person, statuses[tied.kind].astype(np.uint8))
     valid_until = np.full(people, _AFTER_ALL_TIME)
     np.minimum.at(valid_until, tied.person, tied.valid_until)
     notice_version = np.full(people, np.iinfo(np.int64).max)
     np.minimum.at(notice_version, tied.person, tied.notice_version)
     is_grant = (status == Status.GIVEN) | (status == Status.RENEWED)
     status[is_grant & (valid_until <= moment)] = Status.EXPIRED
-    vetoes = _standing(columns, scope, people) | _standing(columns, every, people)
-    vetoes |= _age_unknown(columns, (scope, every), people) | _unreadable(columns, (scope, every), people)
-    return PurposeState(status, latest, valid_until, notice_version, vetoes)
+    return status, latest, valid_until, notice_version
 
 
-def _latest(columns: _Columns, people: int) -> NDArray[np.int64]:
+def _told(columns: _Columns, people: int) -> NDArray[np.int64]:
+    """The version of the notice each customer was last told of."""
+    _, tied = _latest(columns.where(_TELLS[columns.kind] != _SAYS_NOTHING), people)
+    version = np.where(_TELLS[tied.kind] > 0, tied.notice_version, NEVER_TOLD)
+    told = np.full(people, NEVER_TOLD, dtype=np.int64)
+    told[tied.person] = _AFTER_ALL_TIME
+    np.minimum.at(told, tied.person, version)
+    return told
+
+
+def _jurisdiction(columns: _Columns, people: int) -> NDArray[np.uint8]:
+    """The jurisdiction of each customer, whatever the purpose; a kind of this sort with a purpose is `UNREADABLE`."""
+    said = (columns.scope == _EVERY) & (_JURISDICTION[columns.kind] != _SAYS_NOTHING)
+    _, tied = _latest(columns.where(said), people)
+    codes = _JURISDICTION[tied.kind].astype(np.uint8)
+    most = np.zeros(people, dtype=np.uint8)
+    np.maximum.at(most, tied.person, codes)
+    least = most.copy()
+    np.minimum.at(least, tied.person, codes)
+    return np.where(most == least, most, np.uint8(Jurisdiction.UNKNOWN))
+
+
+def _latest(columns: _Columns, people: int) -> tuple[NDArray[np.int64], _Columns]:
+    """When each customer's latest of these events was, and the events of that time."""
     latest = np.full(people, _BEFORE_ALL_TIME)
     np.maximum.at(latest, columns.person, columns.event_time)
-    return latest
+    return latest, columns.where(columns.event_time == latest[columns.person])
 
 
-def _standing(columns: _Columns, scope: int, people: int) -> NDArray[np.uint8]:
+def _standing(here: _Columns, people: int) -> NDArray[np.uint16]:
     """The vetoes set within one scope and not lifted later within it."""
-    standing = np.zeros(people, dtype=np.uint8)
-    here = columns.where(columns.scope == scope)
+    standing = np.zeros(people, dtype=np.uint16)
+    here = here.where((_VETO[here.kind] | _LIFTED[here.kind]) != 0)
     for veto in RECORDED_VETOES:
-        placed = here.where(here.veto == veto)
-        last_set = _latest(placed, people)
-        last_lifted = _latest(here.where(here.lifted == veto), people)
+        placed = here.where(_VETO[here.kind] == veto)
+        last_set, _ = _latest(placed, people)
+        last_lifted, _ = _latest(here.where(_LIFTED[here.kind] == veto), people)
         was_set = np.zeros(people, dtype=np.bool_)
         was_set[placed.person] = True
         # A lifting at the very moment of the veto does not lift it: ties go to the more restrictive.
-        standing[was_set & (last_lifted <= last_set)] |= np.uint8(veto)
+        standing[was_set & (last_lifted <= last_set)] |= np.uint16(veto)
     return standing
 
 
-def _age_unknown(columns: _Columns, scopes: tuple[int, ...], people: int) -> NDArray[np.uint8]:
-    about_age = (columns.veto == Veto.MINOR) | (columns.lifted == Veto.MINOR)
-    unknown = np.full(people, Veto.AGE_UNKNOWN, dtype=np.uint8)
-    unknown[columns.person[about_age & np.isin(columns.scope, scopes)]] = 0
+def _age_unknown(near: _Columns, people: int) -> NDArray[np.uint16]:
+    about_age = (_VETO[near.kind] == Veto.MINOR) | (_LIFTED[near.kind] == Veto.MINOR)
+    unknown = np.full(people, Veto.AGE_UNKNOWN, dtype=np.uint16)
+    unknown[near.person[about_age]] = 0
     return unknown
 
 
-def _unreadable(columns: _Columns, scopes: tuple[int, ...], people: int) -> NDArray[np.uint8]:
-    nothing = (columns.status | columns.veto | columns.lifted) == 0
-    blanket_consent = (columns.status > 0) & (columns.scope == _SCOPES[EVERY_PURPOSE])
-    here = np.isin(columns.scope, scopes) & (nothing | blanket_consent)
-    unreadable = np.zeros(people, dtype=np.uint8)
-    unreadable[columns.person[here | (columns.scope == _UNKNOWN_SCOPE)]] = Veto.UNREADABLE
+def _unreadable(near: _Columns, people: int) -> NDArray[np.uint16]:
+    misplaced = np.where(near.scope == _EVERY, _NEEDS_ONE_PURPOSE[near.kind], _NEEDS_EVERY_PURPOSE[near.kind])
+    unread = (near.kind == _UNKNOWN_KIND) | (near.scope == _UNKNOWN_SCOPE) | misplaced
+    unreadable = np.zeros(people, dtype=np.uint16)
+    unreadable[near.person[unread]] = Veto.UNREADABLE
     return unreadable
 
 

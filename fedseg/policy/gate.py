@@ -245,7 +245,7 @@ def _vetoed(standing: PurposeState, rule: PurposeRule) -> Iterator[tuple[Reason,
     vetoes = rule.vetoes()
     for veto, reason in _REASON_OF_VETO.items():
         if veto in vetoes:
-            yield reason, (standing.vetoes & np.uint8(veto)) != 0
+            yield reason, (standing.vetoes & np.uint16(veto)) != 0
 
 
 def _not_consented(

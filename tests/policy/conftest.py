@@ -5,12 +5,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import strategies as st
 
-from fedseg.policy.consent import EVENT_KINDS, EVERY_PURPOSE, ConsentEvent
+from fedseg.policy.consent import (
+    EVENT_KINDS,
+    EVERY_PURPOSE,
+    FOR_EVERY_PURPOSE,
+    FOR_ONE_PURPOSE,
+    GRANTS,
+    ConsentEvent,
+)
 from fedseg.policy.purposes import Purpose
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-GRANTS = ("given", "renewed")
-STATUS_KINDS = (*GRANTS, "requested", "unknown", "expired", "refused", "withdrawn", "revoked")
 
 
 class EventMaker:
@@ -27,12 +32,13 @@ class EventMaker:
         recorded_days_ago: float | None = None,
         valid_days: float = 100,
         notice: int = 3,
-        purpose: str = Purpose.SEGMENT_STATISTICS,
+        purpose: str | None = None,
     ) -> ConsentEvent:
-        """One event; a consent runs until `valid_days` after now."""
+        """One event, about statistics unless it can only be about the customer; a consent ends `valid_days` after now."""
+        usual = EVERY_PURPOSE if kind in FOR_EVERY_PURPOSE else Purpose.SEGMENT_STATISTICS
         return ConsentEvent(
             subject=self.subject(who),
-            purpose=purpose,
+            purpose=usual if purpose is None else purpose,
             kind=kind,
             event_time=NOW - timedelta(days=days_ago),
             recorded_at=NOW - timedelta(days=days_ago if recorded_days_ago is None else recorded_days_ago),
@@ -61,7 +67,8 @@ class EventMaker:
         )
 
     def _scoped(self, *, kind: str, every_purpose: bool, purpose: str, **rest: float) -> ConsentEvent:
-        scope = EVERY_PURPOSE if every_purpose and kind not in STATUS_KINDS else purpose
+        everywhere = kind in FOR_EVERY_PURPOSE or (every_purpose and kind not in FOR_ONE_PURPOSE)
+        scope = EVERY_PURPOSE if everywhere else purpose
         return self(kind, purpose=scope, **rest)  # type: ignore[arg-type]
 
 
