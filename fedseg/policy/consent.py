@@ -5,12 +5,13 @@ the fold is a maximum or a minimum over one customer's events, so neither their 
 state depends on anyone else's events. What cannot be understood denies. Pure: no files, no clock.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, IntFlag
+from functools import cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fedseg.errors import ConsentEventError
+from fedseg.policy.lookup import distinct
 from fedseg.policy.purposes import Purpose
 from fedseg.table import SUBJECT, SUBJECT_TYPE
 
@@ -188,8 +190,8 @@ _VETO: Final = _of_kind("veto", 0)
 _LIFTED: Final = _of_kind("lifted", 0)
 _TELLS: Final = _of_kind("tells", _SAYS_NOTHING)
 _JURISDICTION: Final = _of_kind("jurisdiction", _SAYS_NOTHING)
-_NEEDS_ONE_PURPOSE: Final = np.array([kind in FOR_ONE_PURPOSE for kind in _KINDS] + [False])
-_NEEDS_EVERY_PURPOSE: Final = np.array([kind in FOR_EVERY_PURPOSE for kind in _KINDS] + [False])
+_ONE_PURPOSE: Final = np.array([kind in FOR_ONE_PURPOSE for kind in _KINDS] + [False])
+_NO_PURPOSE: Final = np.array([kind in FOR_EVERY_PURPOSE for kind in _KINDS] + [False])
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BEFORE_ALL_TIME: Final = np.iinfo(np.int64).min
@@ -318,12 +320,7 @@ def fold(events: pa.Table | Iterable[ConsentEvent], now: datetime) -> ConsentSta
     table = events if isinstance(events, pa.Table) else events_table(events)
     moment = to_microseconds(now)
     people, columns = _counting(_checked(table), moment)
-    jurisdiction = _jurisdiction(columns, len(people))
-    by_purpose = {
-        purpose: _purpose_state(columns, _SCOPES[purpose.value], len(people), moment, jurisdiction)
-        for purpose in Purpose
-    }
-    return ConsentState(people, by_purpose, now)
+    return ConsentState(people, _ByPurpose(columns, len(people), moment), now)
 
 
 def to_microseconds(time: datetime) -> int:
@@ -335,6 +332,23 @@ def to_microseconds(time: datetime) -> int:
     if time.utcoffset() is None:
         raise ValueError("a moment needs a time zone")
     return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+class _ByPurpose(Mapping[Purpose, PurposeState]):
+    """The state for each purpose, computed when it is first asked for: a decision needs one of them."""
+
+    def __init__(self, columns: "_Columns", people: int, moment: int) -> None:
+        jurisdiction = _jurisdiction(columns, people)
+        self._state = cache(lambda scope: _purpose_state(columns, scope, people, moment, jurisdiction))
+
+    def __getitem__(self, purpose: Purpose) -> PurposeState:
+        return self._state(_SCOPES[purpose.value])
+
+    def __iter__(self) -> Iterator[Purpose]:
+        return iter(Purpose)
+
+    def __len__(self) -> int:
+        return len(Purpose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,9 +363,9 @@ class _Columns:
     valid_until: NDArray[np.int64]
     notice_version: NDArray[np.int64]
 
-    def where(self, mask: NDArray[np.bool_]) -> "_Columns":
-        rows = np.flatnonzero(mask)
-        return _Columns(*(getattr(self, name)[rows] for name in self.__slots__))
+
+_Rows: TypeAlias = NDArray[np.int64]
+"""Which events: places in `_Columns`."""
 
 
 def _checked(table: pa.Table) -> pa.Table:
@@ -365,23 +379,24 @@ def _checked(table: pa.Table) -> pa.Table:
 def _counting(table: pa.Table, moment: int) -> tuple[pa.Array, _Columns]:
     """The customers with an event that counts at `moment`, and those events."""
     known = np.maximum(_numbers(table, "event_time"), _numbers(table, "recorded_at")) <= moment
-    table = table.filter(pa.array(known))
-    subjects = table.column(SUBJECT).combine_chunks().dictionary_encode()
+    if not known.all():
+        table = table.filter(pa.array(known))
+    people, person = distinct(table.column(SUBJECT).combine_chunks())
     columns = _Columns(
-        person=subjects.indices.to_numpy().astype(np.int64),
+        person=person,
         scope=_coded(table, "purpose", _SCOPES, _UNKNOWN_SCOPE),
         kind=_coded(table, "kind", _KINDS, _UNKNOWN_KIND),
         event_time=_numbers(table, "event_time"),
         valid_until=_numbers(table, "valid_until"),
         notice_version=_numbers(table, "notice_version"),
     )
-    return subjects.dictionary, columns
+    return people, columns
 
 
 def _numbers(table: pa.Table, name: str) -> NDArray[np.int64]:
     """A column as integers; null, which only `valid_until` may hold, is the beginning of time: long over."""
     whole = table.column(name).combine_chunks().cast(pa.int64())
-    numbers: NDArray[np.int64] = pc.fill_null(whole, _BEFORE_ALL_TIME).to_numpy()
+    numbers: NDArray[np.int64] = (pc.fill_null(whole, _BEFORE_ALL_TIME) if whole.null_count else whole).to_numpy()
     return numbers
 
 
@@ -396,12 +411,12 @@ def _coded(table: pa.Table, name: str, codes: Mapping[str, int], otherwise: int)
 def _purpose_state(
     columns: _Columns, scope: int, people: int, moment: int, jurisdiction: NDArray[np.uint8]
 ) -> PurposeState:
-    here, everywhere = columns.where(columns.scope == scope), columns.where(columns.scope == _EVERY)
-    status, event_time, valid_until, notice_version = _consent(here, _STATUS, people, moment)
-    explicit, _, explicit_until, _ = _consent(here, _EXPLICIT_STATUS, people, moment)
-    near = columns.where((columns.scope == scope) | (columns.scope == _EVERY))
-    vetoes = _standing(here, people) | _standing(everywhere, people) | _age_unknown(near, people)
-    vetoes |= _unreadable(near, people) | _unreadable(columns.where(columns.scope == _UNKNOWN_SCOPE), people)
+    here, everywhere = columns.scope == scope, columns.scope == _EVERY
+    near = here | everywhere
+    status, event_time, valid_until, notice_version = _consent(columns, here, _STATUS, people, moment)
+    explicit, _, explicit_until, _ = _consent(columns, here, _EXPLICIT_STATUS, people, moment)
+    vetoes = _standing(columns, here, people) | _standing(columns, everywhere, people)
+    vetoes |= _age_unknown(columns, near, people) | _unreadable(columns, near, people)
     return PurposeState(
         status=status,
         event_time=event_time,
@@ -410,83 +425,86 @@ def _purpose_state(
         vetoes=vetoes,
         explicit=explicit,
         explicit_until=explicit_until,
-        told_version=_told(near, people),
+        told_version=_told(columns, near, people),
         jurisdiction=jurisdiction,
     )
 
 
 def _consent(
-    columns: _Columns, statuses: NDArray[np.int16], people: int, moment: int
+    columns: _Columns, within: NDArray[np.bool_], statuses: NDArray[np.int16], people: int, moment: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Status, its time, its end and its notice, of the events to which `statuses` gives one."""
-    latest, tied = _latest(columns.where(statuses[columns.kind] > 0), people)
+    latest, tied = _latest(columns, np.flatnonzero(within & (statuses > 0)[columns.kind]), people)
+    person = columns.person[tied]
     status = np.zeros(people, dtype=np.uint8)
-    np.maximum.at(status, tied.person, statuses[tied.kind].astype(np.uint8))
+    np.maximum.at(status, person, statuses[columns.kind[tied]].astype(np.uint8))
     valid_until = np.full(people, _AFTER_ALL_TIME)
-    np.minimum.at(valid_until, tied.person, tied.valid_until)
-    notice_version = np.full(people, np.iinfo(np.int64).max)
-    np.minimum.at(notice_version, tied.person, tied.notice_version)
+    np.minimum.at(valid_until, person, columns.valid_until[tied])
+    notice_version = np.full(people, _AFTER_ALL_TIME)
+    np.minimum.at(notice_version, person, columns.notice_version[tied])
     is_grant = (status == Status.GIVEN) | (status == Status.RENEWED)
     status[is_grant & (valid_until <= moment)] = Status.EXPIRED
     return status, latest, valid_until, notice_version
 
 
-def _told(columns: _Columns, people: int) -> NDArray[np.int64]:
+def _told(columns: _Columns, near: NDArray[np.bool_], people: int) -> NDArray[np.int64]:
     """The version of the notice each customer was last told of."""
-    _, tied = _latest(columns.where(_TELLS[columns.kind] != _SAYS_NOTHING), people)
-    version = np.where(_TELLS[tied.kind] > 0, tied.notice_version, NEVER_TOLD)
+    _, tied = _latest(columns, np.flatnonzero(near & (_TELLS != _SAYS_NOTHING)[columns.kind]), people)
+    reached = _TELLS[columns.kind[tied]] > 0
     told = np.full(people, NEVER_TOLD, dtype=np.int64)
-    told[tied.person] = _AFTER_ALL_TIME
-    np.minimum.at(told, tied.person, version)
+    told[columns.person[tied]] = _AFTER_ALL_TIME
+    np.minimum.at(told, columns.person[tied], np.where(reached, columns.notice_version[tied], NEVER_TOLD))
     return told
 
 
 def _jurisdiction(columns: _Columns, people: int) -> NDArray[np.uint8]:
     """The jurisdiction of each customer, whatever the purpose; a kind of this sort with a purpose is `UNREADABLE`."""
-    said = (columns.scope == _EVERY) & (_JURISDICTION[columns.kind] != _SAYS_NOTHING)
-    _, tied = _latest(columns.where(said), people)
-    codes = _JURISDICTION[tied.kind].astype(np.uint8)
+    said = (columns.scope == _EVERY) & (_JURISDICTION != _SAYS_NOTHING)[columns.kind]
+    _, tied = _latest(columns, np.flatnonzero(said), people)
+    codes = _JURISDICTION[columns.kind[tied]].astype(np.uint8)
     most = np.zeros(people, dtype=np.uint8)
-    np.maximum.at(most, tied.person, codes)
+    np.maximum.at(most, columns.person[tied], codes)
     least = most.copy()
-    np.minimum.at(least, tied.person, codes)
+    np.minimum.at(least, columns.person[tied], codes)
     return np.where(most == least, most, np.uint8(Jurisdiction.UNKNOWN))
 
 
-def _latest(columns: _Columns, people: int) -> tuple[NDArray[np.int64], _Columns]:
+def _latest(columns: _Columns, rows: _Rows, people: int) -> tuple[NDArray[np.int64], _Rows]:
     """When each customer's latest of these events was, and the events of that time."""
+    person, time = columns.person[rows], columns.event_time[rows]
     latest = np.full(people, _BEFORE_ALL_TIME)
-    np.maximum.at(latest, columns.person, columns.event_time)
-    return latest, columns.where(columns.event_time == latest[columns.person])
+    np.maximum.at(latest, person, time)
+    return latest, rows[time == latest[person]]
 
 
-def _standing(here: _Columns, people: int) -> NDArray[np.uint16]:
+def _standing(columns: _Columns, within: NDArray[np.bool_], people: int) -> NDArray[np.uint16]:
     """The vetoes set within one scope and not lifted later within it."""
     standing = np.zeros(people, dtype=np.uint16)
-    here = here.where((_VETO[here.kind] | _LIFTED[here.kind]) != 0)
+    rows = np.flatnonzero(within & ((_VETO | _LIFTED) != 0)[columns.kind])
     for veto in RECORDED_VETOES:
-        placed = here.where(_VETO[here.kind] == veto)
-        last_set, _ = _latest(placed, people)
-        last_lifted, _ = _latest(here.where(_LIFTED[here.kind] == veto), people)
-        was_set = np.zeros(people, dtype=np.bool_)
-        was_set[placed.person] = True
+        placed = rows[_VETO[columns.kind[rows]] == veto]
+        if not len(placed):
+            continue
+        last_set, _ = _latest(columns, placed, people)
+        last_lifted, _ = _latest(columns, rows[_LIFTED[columns.kind[rows]] == veto], people)
+        person = columns.person[placed]
         # A lifting at the very moment of the veto does not lift it: ties go to the more restrictive.
-        standing[was_set & (last_lifted <= last_set)] |= np.uint16(veto)
+        standing[person] |= np.where(last_lifted[person] <= last_set[person], np.uint16(veto), np.uint16(0))
     return standing
 
 
-def _age_unknown(near: _Columns, people: int) -> NDArray[np.uint16]:
-    about_age = (_VETO[near.kind] == Veto.MINOR) | (_LIFTED[near.kind] == Veto.MINOR)
+def _age_unknown(columns: _Columns, near: NDArray[np.bool_], people: int) -> NDArray[np.uint16]:
+    about_age = ((_VETO | _LIFTED) == Veto.MINOR)[columns.kind]
     unknown = np.full(people, Veto.AGE_UNKNOWN, dtype=np.uint16)
-    unknown[near.person[about_age]] = 0
+    unknown[columns.person[near & about_age]] = 0
     return unknown
 
 
-def _unreadable(near: _Columns, people: int) -> NDArray[np.uint16]:
-    misplaced = np.where(near.scope == _EVERY, _NEEDS_ONE_PURPOSE[near.kind], _NEEDS_EVERY_PURPOSE[near.kind])
-    unread = (near.kind == _UNKNOWN_KIND) | (near.scope == _UNKNOWN_SCOPE) | misplaced
+def _unreadable(columns: _Columns, near: NDArray[np.bool_], people: int) -> NDArray[np.uint16]:
+    needs_another_scope = np.where(columns.scope == _EVERY, _ONE_PURPOSE[columns.kind], _NO_PURPOSE[columns.kind])
+    unread = near & ((columns.kind == _UNKNOWN_KIND) | needs_another_scope)
     unreadable = np.zeros(people, dtype=np.uint16)
-    unreadable[near.person[unread]] = Veto.UNREADABLE
+    unreadable[columns.person[unread | (columns.scope == _UNKNOWN_SCOPE)]] = Veto.UNREADABLE
     return unreadable
 
 

@@ -40,19 +40,20 @@ class SubjectIndex:
         """
         if subjects.type != SUBJECT_TYPE or subjects.null_count:
             raise ValueError("subjects must be binary(16) without nulls")
-        high, low = _words(subjects)
-        places = np.lexsort((low, high))
-        high, low = high[places], low[places]
-        if ((high[1:] == high[:-1]) & (low[1:] == low[:-1])).any():
+        places, high, low = _in_byte_order(subjects)
+        if _repeats(high, low).any():
             raise ValueError("a subject may stand in the list once only")
         starts = np.flatnonzero(np.concatenate(([True], high[1:] != high[:-1], [True])))
-        return cls(high, low, places.astype(np.int64), int(np.diff(starts).max(initial=0)) if len(high) else 0)
+        return cls(high, low, places, int(np.diff(starts).max(initial=0)) if len(high) else 0)
 
     def find(self, subjects: pa.Array) -> NDArray[np.int64]:
         """The place of each subject in the list; `ABSENT` for null and for who is not there."""
         high, low = _words(subjects)
         present = subjects.is_valid().to_numpy(zero_copy_only=False)
-        first = np.searchsorted(self.high, high)
+        # Asked in order, the search walks through the list once instead of leaping about in it.
+        order = np.argsort(high)
+        first = np.empty(len(high), dtype=np.int64)
+        first[order] = np.searchsorted(self.high, high[order])
         found = np.full(len(subjects), ABSENT, dtype=np.int64)
         for step in range(self.longest_run):
             at = np.minimum(first + step, len(self.high) - 1)
@@ -63,6 +64,37 @@ class SubjectIndex:
     def sorted_bytes(self) -> bytes:
         """All subjects, one after the other, in byte order."""
         return np.stack((self.high, self.low), axis=1).astype(">u8").tobytes()
+
+
+def distinct(subjects: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
+    """Each subject once, in byte order, and the place of every subject of the list among them.
+
+    Several times as fast as Arrow's dictionary of a million subjects.
+    """
+    order, high, low = _in_byte_order(subjects)
+    is_new = ~_repeats(high, low)
+    places = np.empty(len(subjects), dtype=np.int64)
+    places[order] = np.cumsum(is_new) - 1
+    return subjects.take(pa.array(order[is_new])), places
+
+
+def _in_byte_order(subjects: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint64]]:
+    """Places of the subjects in byte order, and their words in that order."""
+    high, low = _words(subjects)
+    places = np.argsort(high)
+    # Where keyed hashes agree in 64 bits their second words decide, which takes ten times as long.
+    if (_repeats(high[places]) & ~_repeats(low[places])).any():
+        places = np.lexsort((low, high))
+    return places.astype(np.int64), high[places], low[places]
+
+
+def _repeats(*columns: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each row is the same as the one before it."""
+    same = np.ones(len(columns[0]), dtype=np.bool_)
+    same[:1] = False
+    for column in columns:
+        same[1:] &= column[1:] == column[:-1]
+    return same
 
 
 def _words(subjects: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedseg.policy.lookup import ABSENT, SubjectIndex
+from fedseg.policy.lookup import ABSENT, SubjectIndex, distinct
 from fedseg.table import SUBJECT_TYPE
 
 # Few different halves, so that equal first words are common.
@@ -20,6 +20,13 @@ def test_each_subject_is_found_where_it_stands(known: list[bytes], asked: list[b
     expected = [known.index(one) if one in known else ABSENT for one in asked[skipped:]]
     assert places.tolist() == expected
     assert index.sorted_bytes() == b"".join(sorted(known))
+
+
+@given(st.lists(subjects), st.integers(0, 3))
+def test_each_subject_is_listed_once_in_byte_order_and_found_again(said: list[bytes], skipped: int) -> None:
+    once, places = distinct(pa.array(said, SUBJECT_TYPE)[skipped:])
+    assert once.to_pylist() == sorted(set(said[skipped:]))
+    assert once.take(pa.array(places)).to_pylist() == said[skipped:]
 
 
 def test_a_slice_is_indexed_as_what_it_shows() -> None:
