@@ -1,4 +1,4 @@
-"""`Register`: a unit's consent events and the salts of its gate commitments, in one SQLite file.
+"""`Register`: a unit's consent events, their evidence, and the salts of its gate commitments, in one SQLite file.
 
 It holds the 16-byte pseudonymous subject, never a customer's raw identifier. Deleted content is overwritten in the file
 (`secure_delete`) and a rollback journal keeps no second copy of it after a commit, as a write-ahead log would; what a
@@ -11,24 +11,40 @@ import secrets
 import sqlite3
 import stat
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import astuple, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import pyarrow as pa
 
 from fedseg.errors import DataError, StorageError
-from fedseg.policy.consent import EVENT_SCHEMA, ConsentEvent, to_microseconds
+from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, ConsentEvent, to_microseconds
 from fedseg.policy.gate import SALT_BYTES
 from fedseg.policy.purposes import Purpose
 
 APPLICATION_ID: Final = 0x46535247
 """Marks the file as a register: "FSRG"."""
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+
+EVIDENCE: Final = ("source", "record_id", "notice_uri", "notice_language", "method")
+"""What is kept beside an event to show that it happened; text, empty where nothing was said."""
+
+DELIVERY_SCHEMA: Final = pa.schema(
+    [one.with_nullable(one.nullable or one.name in {"event_time", "recorded_at"}) for one in EVENT_SCHEMA]
+    + [pa.field(name, pa.string(), nullable=False) for name in EVIDENCE]
+)
+"""Columns of what an import brings: times are null where the export says none, and then mean the moment of import."""
+
+UNREAD: Final = "(a line that could not be read)"
+"""Kind of event of a customer of whom a line of a partial import could not be read: unknown, so that it denies."""
 
 _BUSY_SECONDS: Final = 30.0
 _CHUNK_ROWS: Final = 65_536
+_CACHE_KIB: Final = 262_144
+"""Changed pages are kept in memory up to this, so that rounds may read the register until an import is committed."""
 
 # An event is the sum of its columns: the same fact arriving twice is one row. Times are microseconds since 1970 UTC;
 # valid_until is 0 for kinds that have no end.
@@ -49,10 +65,84 @@ CREATE TABLE gate_salt (
 ) STRICT, WITHOUT ROWID;
 """
 
+# Evidence is none of the event's key: the same fact from two systems is one event, with the evidence that came first.
+_SCHEMA_2: Final = (
+    "".join(f"ALTER TABLE event ADD COLUMN {name} TEXT NOT NULL DEFAULT '';\n" for name in EVIDENCE)
+    + """
+CREATE TABLE import (
+    id TEXT PRIMARY KEY,
+    imported_at INTEGER NOT NULL,
+    mapping TEXT NOT NULL,
+    mapping_sha256 TEXT NOT NULL,
+    file_sha256 TEXT NOT NULL,
+    lines INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    refused INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE unread (
+    import TEXT NOT NULL,
+    subject BLOB NOT NULL CHECK (length(subject) = 16),
+    imported_at INTEGER NOT NULL,
+    PRIMARY KEY (import, subject)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 2;
+"""
+)
+
+# Parameters 1 to 12 are a row of DELIVERY_SCHEMA, 13 is the moment of import.
+_INSERT: Final = (
+    "INSERT INTO event SELECT ?1, ?2, ?3, coalesce(?4, ?13), coalesce(?5, ?13), ?6, ?7, ?8, ?9, ?10, ?11, ?12"
+)
+_STATED: Final = f"{_INSERT} WHERE true ON CONFLICT DO NOTHING"
+# When the unit came to know is the first time that it heard.
+_HEARD_NOW: Final = f"""{_INSERT} WHERE NOT EXISTS (
+    SELECT 1 FROM event WHERE subject = ?1 AND purpose = ?2 AND kind = ?3 AND event_time = ?4 AND recorded_at <= ?13
+        AND valid_until = ?6 AND notice_version = ?7
+) ON CONFLICT DO NOTHING"""  # noqa: S608 (nothing but what stands here)
+# What is said without a date, and is the customer's last word already, is no news.
+_UNDATED: Final = f"""{_INSERT} WHERE NOT EXISTS (
+    SELECT 1 FROM event WHERE subject = ?1 AND purpose = ?2 AND kind = ?3 AND max(event_time, recorded_at) <= ?13
+        AND event_time >= coalesce(
+            (SELECT max(event_time) FROM event WHERE subject = ?1 AND purpose = ?2 AND kind <> ?3), event_time
+        )
+) ON CONFLICT DO NOTHING"""  # noqa: S608 (nothing but what stands here)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_END: Final = 0
 _READ: Final = "BEGIN"
 _WRITE: Final = "BEGIN IMMEDIATE"
 """Takes the write lock at once, so that two writers wait for each other rather than fail halfway."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportNote:
+    """What the register keeps of an import. LOCAL: exact counts never leave the unit."""
+
+    id: str
+    """First digits of a hash of file and mapping: importing the same once more is the same import."""
+    imported_at: datetime
+    mapping: str
+    """Its name."""
+    mapping_sha256: str
+    file_sha256: str
+    lines: int
+    events: int
+    """Events that the export holds, known or new."""
+    refused: int
+    """Lines that could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What one import brings: stored as a whole, or not at all."""
+
+    note: ImportNote
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    """The events, from the beginning each time; in `DELIVERY_SCHEMA`."""
+    unread: frozenset[bytes] = field(default=frozenset(), repr=False)
+    """Customers of whom a line could not be read: denied from now on."""
+    corrects: str | None = None
+    """Id of an earlier import whose unread lines this one brings corrected: nobody is denied for those any more."""
 
 
 class Register:
@@ -71,7 +161,9 @@ class Register:
             self._connection: Final = _connect(path)
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
+        if (application, version) == (APPLICATION_ID, 1):
+            self._upgrade()
+        elif (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
             self.close()
             raise _not_a_register(path)
 
@@ -91,10 +183,10 @@ class Register:
                 why=f"{path}: {error.strerror}",
                 fix="choose a new path in a folder that can be written",
             ) from error
-        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+        mark = f"PRAGMA application_id = {APPLICATION_ID};"
         try:
             with _storage_errors(path), closing(_connect(path)) as connection:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT;")
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {mark} {_SCHEMA_2} COMMIT;")
         except StorageError:
             path.unlink()
             raise
@@ -112,21 +204,77 @@ class Register:
         with self._transaction(_WRITE) as connection:
             before = connection.total_changes
             connection.executemany(
-                "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", map(_row, events)
+                f"INSERT INTO event ({', '.join(EVENT_SCHEMA.names)}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 (our own names)
+                " ON CONFLICT DO NOTHING",
+                map(_row, events),
             )
             return connection.total_changes - before
 
+    def take_in(self, delivery: Delivery) -> int:
+        """Store what an import brings, all of it or, if anything fails, nothing. What is known already is passed over.
+
+        An event without `recorded_at` is known if the same event was heard of before, whenever that was; one without
+        `event_time` if it is the customer's last word about that purpose already. So an export may come time and again.
+
+        Returns:
+            LOCAL: how many events were new.
+
+        Raises:
+            StorageError: If the file cannot be written, for instance because the disk is full.
+        """
+        note = delivery.note
+        moment = to_microseconds(note.imported_at)
+        with self._transaction(_WRITE) as connection:
+            before = connection.total_changes
+            # Undated events come last: whether they are news depends on the dated ones.
+            for undated in (False, True):
+                for batch in delivery.batches():
+                    for statement, rows in _by_statement(batch, moment, undated=undated).items():
+                        connection.executemany(statement, rows)
+            new = connection.total_changes - before
+            kept = (note.id, moment, *astuple(note)[2:])
+            connection.execute("INSERT OR REPLACE INTO import VALUES (?, ?, ?, ?, ?, ?, ?, ?)", kept)
+            connection.execute("DELETE FROM unread WHERE import = ?", (delivery.corrects,))
+            connection.executemany(
+                "INSERT INTO unread VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                ((note.id, subject, moment) for subject in delivery.unread),
+            )
+            return new
+
+    def imports(self) -> list[ImportNote]:
+        """LOCAL: the imports so far, the latest first."""
+        with self._transaction(_READ) as connection:
+            found = connection.execute("SELECT * FROM import ORDER BY imported_at DESC, id").fetchall()
+        return [ImportNote(id_, from_microseconds(at), *rest) for id_, at, *rest in found]
+
+    def knows(self, subjects: Iterable[bytes]) -> int:
+        """LOCAL: of how many of these customers there is any event."""
+        with self._transaction(_READ) as connection:
+            asked = (connection.execute("SELECT 1 FROM event WHERE subject = ? LIMIT 1", (one,)) for one in subjects)
+            return sum(found.fetchone() is not None for found in asked)
+
     def events(self, purpose: str) -> pa.Table:
-        """All events about a purpose, about every purpose, and of unknown scopes: what `fold` needs, in its schema."""
+        """All events about a purpose, about every purpose, and of unknown scopes: what `fold` needs, in its schema.
+
+        For each customer of whom a line could not be read there is one of the unknown kind `UNREAD`, for every purpose.
+        """
         # Left out are the other known purposes, not what this version cannot name: `fold` denies for such events.
         others = [str(other) for other in Purpose if str(other) != purpose]
         with self._transaction(_READ) as connection:
             cursor = connection.execute(
                 "SELECT subject, purpose, kind, event_time, recorded_at, nullif(valid_until, ?), notice_version"
-                " FROM event WHERE purpose NOT IN (SELECT value FROM json_each(?))",
-                (_NO_END, json.dumps(others)),
+                " FROM event WHERE purpose NOT IN (SELECT value FROM json_each(?))"
+                " UNION ALL SELECT subject, ?, ?, imported_at, imported_at, NULL, 0 FROM unread",
+                (_NO_END, json.dumps(others), EVERY_PURPOSE, UNREAD),
             )
             return pa.Table.from_batches(_batches(cursor), EVENT_SCHEMA)
+
+    def forget_subjects(self, subjects: Iterable[bytes]) -> None:
+        """Delete everything about these people, and overwrite where it stood; who is not there is passed over."""
+        gone = [(subject,) for subject in subjects]
+        with self._transaction(_WRITE) as connection:
+            for table in ("event", "unread"):
+                connection.executemany(f"DELETE FROM {table} WHERE subject = ?", gone)  # noqa: S608 - our own names
 
     def gate_salt(self, release_id: str) -> bytes:
         """The salt of a release's gate commitment: 32 random bytes, the same each time until they are forgotten."""
@@ -153,6 +301,13 @@ class Register:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _upgrade(self) -> None:
+        """Add what version 2 has, unless another process just did."""
+        with self._transaction(_WRITE) as connection:
+            if connection.execute("PRAGMA user_version").fetchone() == (1,):
+                for statement in _SCHEMA_2.split(";"):
+                    connection.execute(statement)
 
     @contextmanager
     def _transaction(self, begin: str) -> Generator[sqlite3.Connection]:
@@ -187,7 +342,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        for setting in ("journal_mode = DELETE", "synchronous = FULL", "secure_delete = ON", "trusted_schema = OFF"):
+        for setting in (
+            "journal_mode = DELETE",
+            "synchronous = FULL",
+            "secure_delete = ON",
+            "trusted_schema = OFF",
+            f"cache_size = -{_CACHE_KIB}",
+        ):
             connection.execute(f"PRAGMA {setting}")
     except sqlite3.Error:
         connection.close()
@@ -220,6 +381,11 @@ def _not_a_register(path: Path) -> DataError:
     )
 
 
+def from_microseconds(moment: int) -> datetime:
+    """The moment so many microseconds since 1970, in UTC."""
+    return _EPOCH + timedelta(microseconds=moment)
+
+
 def _row(event: ConsentEvent) -> tuple[bytes, str, str, int, int, int, int]:
     return (
         event.subject,
@@ -230,6 +396,18 @@ def _row(event: ConsentEvent) -> tuple[bytes, str, str, int, int, int, int]:
         _NO_END if event.valid_until is None else to_microseconds(event.valid_until),
         event.notice_version,
     )
+
+
+def _by_statement(batch: pa.RecordBatch, moment: int, *, undated: bool) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of a batch, dated or undated, under the statement that stores them, in the order of their keys."""
+    found: dict[str, list[tuple[Any, ...]]] = {_STATED: [], _HEARD_NOW: [], _UNDATED: []}
+    whole = (one.cast(pa.int64()) if pa.types.is_timestamp(one.type) else one for one in batch.columns)
+    for row in sorted(zip(*(one.to_pylist() for one in whole), strict=True), key=lambda row: row[0]):
+        event_time, recorded_at, valid_until = row[3:6]
+        if (event_time is None) is undated:
+            statement = _UNDATED if undated else _STATED if recorded_at is not None else _HEARD_NOW
+            found[statement].append((*row[:5], valid_until or _NO_END, *row[6:], moment))
+    return found
 
 
 def _batches(cursor: sqlite3.Cursor) -> Iterator[pa.RecordBatch]:

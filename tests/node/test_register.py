@@ -190,13 +190,14 @@ def test_a_foreign_database_or_another_version_is_refused(register: Register, tm
     register.close()
     with closing(sqlite3.connect(tmp_path / "register.db")) as connection:
         connection.execute(f"PRAGMA {mark} = 7")
-    with pytest.raises(DataError, match="no register of version 1"):
+    with pytest.raises(DataError, match="no register of version 2"):
         Register(tmp_path / "register.db")
 
 
 def test_the_tables_hold_no_subject_and_no_salt_of_another_length(register: Register) -> None:
     for statement, value in (
-        ("INSERT INTO event VALUES (?, 'p', 'k', 1, 1, 0, 0)", bytes(15)),
+        ("INSERT INTO event VALUES (?, 'p', 'k', 1, 1, 0, 0, '', '', '', '', '')", bytes(15)),
+        ("INSERT INTO unread VALUES ('i', ?, 1)", bytes(15)),
         ("INSERT INTO gate_salt VALUES ('r', ?)", bytes(31)),
         ("INSERT INTO gate_salt VALUES ('r', ?)", "x" * 32),
     ):
@@ -204,10 +205,30 @@ def test_the_tables_hold_no_subject_and_no_salt_of_another_length(register: Regi
             register._connection.execute(statement, (value,))
 
 
+def test_a_register_of_version_1_is_brought_up_to_date_with_everything_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "register.db"
+    with closing(sqlite3.connect(path)) as connection:
+        marks = f"PRAGMA application_id = {register_module.APPLICATION_ID}; PRAGMA user_version = 1;"
+        connection.executescript(register_module._SCHEMA + marks)
+        connection.execute("INSERT INTO event VALUES (?, ?, 'withdrawn', 1, 1, 0, 0)", (bytes(16), STATISTICS))
+        connection.commit()
+    path.chmod(0o600)
+
+    with Register(path) as register, Register(path) as second:
+        assert register.events(STATISTICS)["kind"].to_pylist() == ["withdrawn"]
+        assert second.imports() == []
+        assert register.append_events([GIVEN]) == 1
+
+
+def test_two_processes_that_bring_a_register_up_to_date_do_it_once(register: Register) -> None:
+    register._upgrade()
+    assert register.append_events([GIVEN]) == 1
+
+
 def test_a_full_disk_stops_an_import_with_nothing_kept(register: Register) -> None:
     # SQLite reports its own page limit as it reports a full disk.
     register.append_events([OBJECTION])
-    register._connection.execute("PRAGMA max_page_count = 8")
+    register._connection.execute("PRAGMA max_page_count = 12")
     with pytest.raises(StorageError, match="SQLITE_FULL"):
         register.append_events(replace(GIVEN, subject=someone(number)) for number in range(10_000))
     assert register.events(STATISTICS)["kind"].to_pylist() == ["objection"]
@@ -223,7 +244,7 @@ def test_a_closed_register_answers_nothing(tmp_path: Path) -> None:
 def test_the_file_bears_the_mark_of_a_register(register: Register, tmp_path: Path) -> None:
     # https://www.sqlite.org/fileformat.html#the_database_header: application id at offset 68, user version at 60.
     header = (tmp_path / "register.db").read_bytes()[:100]
-    assert (header[68:72], header[60:64]) == (b"FSRG", b"\x00\x00\x00\x01")
+    assert (header[68:72], header[60:64]) == (b"FSRG", b"\x00\x00\x00\x02")
 
 
 def test_a_folder_that_does_not_exist_is_a_storage_error(tmp_path: Path) -> None:
@@ -286,7 +307,7 @@ def test_a_writer_that_dies_leaves_nothing_of_its_import(register: Register, tmp
         "connection = register._connection\n"
         "connection.execute('PRAGMA cache_size = 2')\n"
         "connection.execute('BEGIN IMMEDIATE')\n"
-        "row = 'INSERT INTO event VALUES (?, ?, ?, 1, 1, 0, 0)'\n"
+        "row = \"INSERT INTO event VALUES (?, ?, ?, 1, 1, 0, 0, '', '', '', '', '')\"\n"
         "for n in range(2000):\n"
         "    connection.execute(row, (n.to_bytes(16, 'big'), 'fedseg:SegmentStatistics', 'withdrawn'))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
