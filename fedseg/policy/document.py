@@ -5,166 +5,36 @@ denied, and a document that could mean two things is refused. Pure: bytes in, a 
 """
 
 import json
-import re
 from collections.abc import Mapping
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, Self, cast, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PlainSerializer, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fedseg.errors import PolicyDocumentError, PolicyError
 from fedseg.ledger.canonical import canonical, sha256_hex
-from fedseg.ledger.keys import PublicKey
 from fedseg.names import require_plain
-from fedseg.policy.consent import MAX_NOTICE_VERSION, Veto
+from fedseg.policy.form import Days, FractionText, Identifier, Part, PublicKeyText, each_once
+from fedseg.policy.purpose_rule import ConsentBasis, NoticeBasis, PurposeRule
 from fedseg.policy.purposes import Purpose
 from fedseg.policy.strict_yaml import Document, Path, read_document, refusal
+from fedseg.policy.uses import Use
 
-_FRACTION: Final = re.compile(r"([1-9][0-9]{0,17})/([1-9][0-9]{0,17})")
 _MISFIT: Final = "misfit"
-_ITEM = TypeVar("_ITEM")
+_BASES: Final = frozenset(get_args(ConsentBasis) + get_args(NoticeBasis))
 
 
-def _fraction(value: object) -> Fraction:
-    match = _FRACTION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('must be a positive fraction in quotes, such as "1/8"')
-    fraction = Fraction(int(match[1]), int(match[2]))
-    if value != _fraction_text(fraction):
-        raise ValueError(f'must be in lowest terms: "{_fraction_text(fraction)}"')
-    return fraction
-
-
-def _fraction_text(value: Fraction) -> str:
-    return f"{value.numerator}/{value.denominator}"
-
-
-def _each_once(values: tuple[_ITEM, ...]) -> tuple[_ITEM, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError("names something twice")
-    return values
-
-
-FractionText = Annotated[
-    Fraction,
-    BeforeValidator(_fraction),
-    PlainSerializer(_fraction_text),
-    WithJsonSchema({"type": "string", "pattern": f"^{_FRACTION.pattern}$"}),
-]
-"""A positive fraction in lowest terms, written `"num/den"`: YAML has no exact way to write 1/3, or 0.1."""
-
-Days = Annotated[int, Field(ge=1, le=36_500)]
-ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
-Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 TrustModelName = Literal["unit-noise", "secure-aggregation"]
-LawfulBasis = Literal["eu-gdpr:A6-1-a", "dpv:Consent"]
-"""Consent under GDPR Article 6(1)(a), and consent under another law: the only basis this version can check."""
-VetoName = Literal[
-    "objection", "restriction", "suppressed", "opt_out_sale", "opt_out_share", "minor", "minor_or_unknown_age"
-]
-
 DELTA_MIN: Final = Fraction(1, 2**64)
 """Smallest delta the accounting knows."""
 
 RHO_CAP_MAX: Final = 1024
 """Largest cap: epsilon is then above a thousand, and nothing is protected."""
 
-_ALWAYS_VETO: Final = ("objection", "restriction", "suppressed")
-_AGE_VETOES: Final = ("minor", "minor_or_unknown_age")
-_VETOES: Final[Mapping[str, Veto]] = MappingProxyType(
-    {
-        "objection": Veto.OBJECTION,
-        "restriction": Veto.RESTRICTION,
-        "suppressed": Veto.SUPPRESSED,
-        "opt_out_sale": Veto.OPT_OUT_SALE,
-        "opt_out_share": Veto.OPT_OUT_SHARE,
-        "minor": Veto.MINOR,
-        "minor_or_unknown_age": Veto.MINOR | Veto.AGE_UNKNOWN,
-    }
-)
 
-
-def _public_key(text: str) -> str:
-    PublicKey.from_text(text)
-    return text
-
-
-PublicKeyText = Annotated[str, AfterValidator(_public_key)]
-"""An Ed25519 public key in base64, as `fedseg key new` prints it."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Requirement(_Part):
-    """The consent a customer must have given."""
-
-    status: Annotated[tuple[Literal["given", "renewed"], ...], Field(min_length=1), AfterValidator(_each_once)]
-    """Accepted states of consent; `given` among them."""
-    max_age_days: Days
-    """A consent older than this no longer counts, even if it says that it runs longer."""
-    notice_min_version: Annotated[int, Field(ge=0, le=MAX_NOTICE_VERSION)]
-    """The oldest privacy notice whose readers knew what they agreed to."""
-
-    @model_validator(mode="after")
-    def _accepts_given(self) -> Self:
-        if "given" not in self.status:
-            raise ValueError("status must hold given; to ask everyone anew, raise notice_min_version")
-        return self
-
-
-class Columns(_Part):
-    """The columns that may be read."""
-
-    allow: Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=1024), AfterValidator(_each_once)]
-
-
-class PurposeRule(_Part):
-    """What holds for one purpose."""
-
-    broader: str
-    """The DPV purpose this one falls under; must be the one that fedseg's vocabulary names."""
-    basis: LawfulBasis
-    require: Requirement
-    veto: Annotated[tuple[VetoName, ...], AfterValidator(_each_once)]
-    """What forbids counting a customer in spite of their consent."""
-    columns: Columns
-    min_cohort: Annotated[int, Field(ge=1, le=1_000_000_000)]
-    """Fewer customers than this are never counted."""
-    rho_cap: FractionText | None = None
-    """Part of the customer's whole budget that this purpose may use; all of it if absent."""
-
-    @model_validator(mode="after")
-    def _keeps_the_vetoes_nobody_may_drop(self) -> Self:
-        missing = [name for name in _ALWAYS_VETO if name not in self.veto]
-        if missing:
-            raise ValueError(f"veto must also hold {', '.join(missing)}: no policy may ignore these")
-        if not any(name in self.veto for name in _AGE_VETOES):
-            raise ValueError(f"veto must also hold {' or '.join(_AGE_VETOES)}: a known minor is never counted")
-        return self
-
-    def vetoes(self) -> Veto:
-        """The vetoes that forbid counting a customer; an unreadable event always does."""
-        combined = Veto.UNREADABLE
-        for name in self.veto:
-            combined |= _VETOES[name]
-        return combined
-
-
-class Budget(_Part):
+class Budget(Part):
     """The most privacy loss one customer may suffer from all that the unit ever releases."""
 
     unit: Literal["customer"]
@@ -183,7 +53,7 @@ class Budget(_Part):
         return self
 
 
-class Retention(_Part):
+class Retention(Part):
     """How long the unit keeps what."""
 
     raw_days: Days
@@ -191,14 +61,31 @@ class Retention(_Part):
     consent_evidence_days: Days
     """Consent events; at least as long as the rows, so that the unit can show why it held them."""
 
+    suppression_days: Days | None = None
+    """The list of customers who must not come back, for instance after an erasure."""
+    backup_days: Days | None = None
+    """Backups of any of these."""
+
     @model_validator(mode="after")
-    def _evidence_outlives_the_rows(self) -> Self:
+    def _what_guards_the_rows_outlives_them(self) -> Self:
         if self.consent_evidence_days < self.raw_days:
             raise ValueError("consent_evidence_days must be at least raw_days")
+        kept = max(self.raw_days, self.backup_days or 0)
+        if self.suppression_days is not None and self.suppression_days < kept:
+            raise ValueError("suppression_days must be at least raw_days and backup_days, or the erased come back")
         return self
 
 
-class Automatic(_Part):
+class Recipient(Part):
+    """Who gets what units release, or the segments made of it."""
+
+    id: Identifier
+    kind: Literal["processor", "joint-controller", "controller"]
+    endpoint: Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.-]{1,200}(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,500})?$")]
+    """Where it is told about rights requests."""
+
+
+class Automatic(Part):
     """Within what a requester's plans need no officer."""
 
     rho_per_plan: FractionText
@@ -207,7 +94,7 @@ class Automatic(_Part):
     period_days: Days
 
 
-class RequesterRule(_Part):
+class RequesterRule(Part):
     """What holds for plans that one requester has signed."""
 
     public_key: PublicKeyText
@@ -231,7 +118,7 @@ Requesters = Annotated[
 ]
 
 
-class Approvals(_Part):
+class Approvals(Part):
     """Who approves plans, and this policy itself."""
 
     officers: Officers
@@ -257,7 +144,7 @@ Rules = Annotated[
 ]
 
 
-class Policy(_Part):
+class Policy(Part):
     """A unit's policy. Its `digest` goes into the unit's ledger with every plan approved under it."""
 
     version: Literal[1]
@@ -268,22 +155,46 @@ class Policy(_Part):
     purposes: Rules
     budget: Budget
     retention: Retention
-    trust_models: Annotated[tuple[TrustModelName, ...], Field(min_length=1), AfterValidator(_each_once)]
+    trust_models: Annotated[tuple[TrustModelName, ...], Field(min_length=1), AfterValidator(each_once)]
     """Trust models a plan may have; one that a version of fedseg lacks is refused by that version all the same."""
+    recipients: Annotated[tuple[Recipient, ...], Field(min_length=1, max_length=256)] | None = None
+    """Stated for the record."""
+    forbidden_uses: Annotated[tuple[Use, ...], Field(min_length=1), AfterValidator(each_once)] | None = None
+    """What segments must not be used for. Two of these exclude purposes; the others bind people, not the program."""
     approvals: Approvals | None = None
     """Who approves plans; if absent, whoever may write to the unit's home."""
 
     @model_validator(mode="after")
     def _rules_fit_together(self) -> Self:
+        special = {column for rule in self.purposes.values() for column in rule.special_columns}
         for purpose, rule in self.purposes.items():
             if rule.broader != purpose.broader:
                 raise _misfit(("purposes", purpose, "broader"), f"must be {purpose.broader}")
             if rule.rho_cap is not None and rule.rho_cap > self.budget.rho_cap:
                 raise _misfit(("purposes", purpose, "rho_cap"), "must be at most the rho_cap of the budget")
+            ordinary = [column for column in rule.columns.allow if column in special]
+            if ordinary:
+                why = f"{ordinary[0]} is of a special category elsewhere in this policy"
+                raise _misfit(("purposes", purpose, "columns", "allow"), why)
         for key, one in () if self.approvals is None else self.approvals.requesters.items():
             if one.rho_cap is not None and one.rho_cap > self.budget.rho_cap:
                 place = ("approvals", "requesters", key, "rho_cap")
                 raise _misfit(place, "must be at most the rho_cap of the budget")
+        return self
+
+    @model_validator(mode="after")
+    def _forbids_no_purpose_it_names(self) -> Self:
+        for place, use in enumerate(self.forbidden_uses or ()):
+            named = [purpose for purpose in use.excludes if purpose in self.purposes]
+            if named:
+                raise _misfit(("forbidden_uses", place), f"the policy names {named[0]}, which is this use")
+        return self
+
+    @model_validator(mode="after")
+    def _tells_recipients_apart(self) -> Self:
+        recipients = self.recipients or ()
+        if len({one.id for one in recipients}) < len(recipients):
+            raise _misfit(("recipients",), "each recipient needs an id of its own")
         return self
 
     @property
@@ -333,7 +244,22 @@ def load_policy(data: bytes) -> Policy:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a policy document, for editors; `load_policy` checks more than a schema can say."""
-    return Policy.model_json_schema()
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return dialect | cast("dict[str, Any]", _closed(Policy.model_json_schema()))
+
+
+def _closed(schema: Any) -> Any:
+    """The schema without other names, and without the nothing that in Python stands for an absent key."""
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if {"type": "null"} in schema.get("anyOf", ()):
+        (only,) = (one for one in schema["anyOf"] if one != {"type": "null"})
+        schema = {key: value for key, value in schema.items() if key not in ("anyOf", "default")} | only
+    if "patternProperties" in schema:
+        schema = schema | {"additionalProperties": False}
+    return {key: _closed(value) for key, value in schema.items()}
 
 
 def _misfit(path: Path, why: str) -> PydanticCustomError:
@@ -357,4 +283,5 @@ def _first_in_file(document: Document, error: ValidationError) -> PolicyDocument
 def _place(problem: ErrorDetails) -> Path:
     if problem["type"] == _MISFIT:
         return cast("Path", problem["ctx"]["path"]) if "ctx" in problem else ()
-    return tuple(part for part in problem["loc"] if part != "[key]")
+    # Of several forms a part can have, pydantic names the one it tried.
+    return tuple(part for part in problem["loc"] if part != "[key]" and part not in _BASES)

@@ -5,12 +5,12 @@ be encoded. Pure: no files, no clock, no randomness. What concerns single custom
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final, NoReturn, final
+from typing import Final, NoReturn, TypeAlias, final
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,27 @@ from numpy.typing import NDArray
 
 from fedseg.columns import Column, names_of
 from fedseg.errors import PolicyError
-from fedseg.policy.consent import ConsentState, PurposeState, Status, Veto, to_microseconds
-from fedseg.policy.document import Policy, PurposeRule
+from fedseg.policy.consent import (
+    NEVER_TOLD,
+    ConsentState,
+    Jurisdiction,
+    PurposeState,
+    Status,
+    Veto,
+    to_microseconds,
+)
+from fedseg.policy.document import Policy
 from fedseg.policy.lookup import ABSENT, SubjectIndex
+from fedseg.policy.purpose_rule import (
+    ByConsent,
+    ByNotice,
+    JurisdictionName,
+    PurposeRule,
+    Requirement,
+    Way,
+    jurisdictions_of,
+    vetoes_of,
+)
 from fedseg.policy.purposes import Purpose
 from fedseg.policy.rules import refused_columns
 from fedseg.table import SUBJECT, SUBJECT_TYPE, Table, table_schema
@@ -43,6 +61,15 @@ class Reason(IntEnum):
     EXPIRED = 4
     TOO_OLD = 5
     NOTICE_TOO_OLD = 6
+    """Of the notice that counts: the one consented to, or the one last sent."""
+    JURISDICTION_UNKNOWN = 7
+    JURISDICTION_NOT_COVERED = 8
+    """Known, and no way to be allowed is for it."""
+    NOT_TOLD = 9
+    """No notice is on record, or it came back."""
+    NO_EXPLICIT_CONSENT = 10
+    """Asked for and not given, refused, or never asked for."""
+    EXPLICIT_CONSENT_ENDED = 11
     VETOED_OBJECTION = 16
     VETOED_RESTRICTION = 17
     VETOED_SUPPRESSED = 18
@@ -50,6 +77,7 @@ class Reason(IntEnum):
     VETOED_OPT_OUT_SHARE = 20
     VETOED_MINOR = 21
     VETOED_UNKNOWN_AGE = 22
+    VETOED_LIMIT_SENSITIVE = 23
     UNREADABLE = 255
     """An event about the customer is of a kind or scope this version does not know."""
 
@@ -63,8 +91,15 @@ _REASON_OF_VETO: Final = {
     Veto.OPT_OUT_SHARE: Reason.VETOED_OPT_OUT_SHARE,
     Veto.MINOR: Reason.VETOED_MINOR,
     Veto.AGE_UNKNOWN: Reason.VETOED_UNKNOWN_AGE,
+    Veto.LIMIT_SENSITIVE: Reason.VETOED_LIMIT_SENSITIVE,
 }
 """Which reason is named where several vetoes stand: the first in this order."""
+
+_ELSEWHERE: Final = (Reason.JURISDICTION_UNKNOWN, Reason.JURISDICTION_NOT_COVERED)
+
+_Mask: TypeAlias = NDArray[np.bool_]
+_Failed: TypeAlias = tuple[Reason, _Mask]
+"""A check that fails for some customers, and for whom."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,8 +219,7 @@ class ConsentedTable:
 def decide(state: ConsentState, policy: Policy, purpose: str, now: datetime) -> Decisions:
     """Decide on every customer of `state`: may they be counted for `purpose` at `now`?
 
-    Allowed is who has a consent the policy accepts, not expired, not too old, to a recent enough notice, and no veto
-    that the policy names. A veto's reason comes before any other. Who is not in `state` is not allowed either.
+    Who is not in `state` is not allowed. For everybody else see `judge`.
 
     Raises:
         PolicyError: If the policy says nothing about the purpose: what is not allowed is denied.
@@ -195,10 +229,24 @@ def decide(state: ConsentState, policy: Policy, purpose: str, now: datetime) -> 
     moment = to_microseconds(now)
     if moment < to_microseconds(state.folded_at):
         raise ValueError("the consent state was folded at a later moment than the one to decide for")
-    standing = state.by_purpose[Purpose(purpose)]
-    failed = [*_vetoed(standing, rule), *_not_consented(standing, rule, moment)]
-    codes = np.select([mask for _, mask in failed], [np.uint8(reason) for reason, _ in failed], np.uint8(0))
-    return Decisions(state.subjects, codes.astype(np.uint8), now, purpose, policy.digest)
+    codes = judge(state.by_purpose[Purpose(purpose)], rule, moment)
+    return Decisions(state.subjects, codes, now, purpose, policy.digest)
+
+
+def judge(standing: PurposeState, rule: PurposeRule, moment: int) -> NDArray[np.uint8]:
+    """The `Reason` for each customer whose consent stands like this, at `moment` in microseconds since 1970 UTC.
+
+    Allowed is whom one way of the rule allows, who has given explicit consent where the rule is about special
+    categories, and against whom no veto stands that the rule names. The first of these to fail is the reason, vetoes
+    before ways before explicit consent. Where several ways fail it is that of the first whose jurisdiction fits.
+
+    The arrays of `standing` may have any shapes that fit together; the result has the shape of all.
+    """
+    by_vetoes = _first(_vetoed(standing, rule.vetoes()))
+    by_ways = _by_any_way([_first(_failing(standing, way, moment)) for way in rule.ways()])
+    by_special = _first(_not_explicit(standing, rule, moment))
+    rest = np.where(by_ways == Reason.ALLOWED, by_special, by_ways)
+    return np.where(by_vetoes == Reason.ALLOWED, rest, by_vetoes)
 
 
 def admit(table: Table, decisions: Decisions, policy: Policy, purpose: str) -> ConsentedTable:
@@ -217,7 +265,7 @@ def admit(table: Table, decisions: Decisions, policy: Policy, purpose: str) -> C
     if refused:
         raise PolicyError(
             f"the policy {policy.id} does not allow every column for {purpose}",
-            why=f"not allowed: {', '.join(refused)}; allowed: {', '.join(rule.columns.allow)}",
+            why=f"not allowed: {', '.join(refused)}; allowed: {', '.join(rule.readable)}",
             fix="leave the columns out of the plan, or have the policy's owners allow them",
         )
     return ConsentedTable(columns=table.columns, _table=table, _decisions=decisions, mint=_MINT)
@@ -241,26 +289,79 @@ def tally(table: Table, decisions: Decisions) -> Mapping[Reason, int]:
     return MappingProxyType({reason: int(counts[reason]) for reason in Reason})
 
 
-def _vetoed(standing: PurposeState, rule: PurposeRule) -> Iterator[tuple[Reason, NDArray[np.bool_]]]:
-    vetoes = rule.vetoes()
+def _first(failed: Iterable[_Failed]) -> NDArray[np.uint8]:
+    """The reason of the first check that fails."""
+    codes = np.asarray(Reason.ALLOWED, dtype=np.uint8)
+    for reason, mask in reversed([*failed]):
+        codes = np.where(mask, np.uint8(reason), codes)
+    return codes
+
+
+def _by_any_way(ways: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Allowed if one way allows; otherwise the reason of the first way that is for the customer's jurisdiction."""
+    codes, *others = ways
+    for other in others:
+        takes_over = (codes != Reason.ALLOWED) & ((other == Reason.ALLOWED) | np.isin(codes, _ELSEWHERE))
+        codes = np.where(takes_over, other, codes)
+    return codes
+
+
+def _vetoed(standing: PurposeState, vetoes: Veto) -> Iterator[_Failed]:
     for veto, reason in _REASON_OF_VETO.items():
         if veto in vetoes:
             yield reason, (standing.vetoes & np.uint16(veto)) != 0
 
 
-def _not_consented(
-    standing: PurposeState, rule: PurposeRule, moment: int
-) -> Iterator[tuple[Reason, NDArray[np.bool_]]]:
+def _failing(standing: PurposeState, way: Way, moment: int) -> Iterator[_Failed]:
+    """What stands against being allowed in this way."""
+    if way.jurisdictions is not None:
+        yield from _elsewhere(standing, way.jurisdictions)
+    if isinstance(way, ByConsent):
+        yield from _not_consented(standing, way.consent, moment)
+    else:
+        yield from _not_told(standing, way, moment)
+
+
+def _elsewhere(standing: PurposeState, names: tuple[JurisdictionName, ...]) -> Iterator[_Failed]:
+    yield Reason.JURISDICTION_UNKNOWN, standing.jurisdiction == Jurisdiction.UNKNOWN
+    yield Reason.JURISDICTION_NOT_COVERED, ~np.isin(standing.jurisdiction, jurisdictions_of(names))
+
+
+def _not_consented(standing: PurposeState, required: Requirement, moment: int) -> Iterator[_Failed]:
+    yield Reason.NO_RECORD, standing.status == Status.NO_RECORD
+    yield from _said_no(standing, moment)
+    yield Reason.NOT_GIVEN, ~np.isin(standing.status, [Status[accepted.upper()] for accepted in required.status])
+    yield Reason.TOO_OLD, standing.event_time < moment - required.max_age_days * _MICROSECONDS_PER_DAY
+    yield Reason.NOTICE_TOO_OLD, standing.notice_version < required.notice_min_version
+
+
+def _not_told(standing: PurposeState, way: ByNotice, moment: int) -> Iterator[_Failed]:
+    # Whoever was asked and has not said yes is not counted on another basis instead.
+    yield from _said_no(standing, moment)
+    yield Reason.NOT_TOLD, standing.told_version == NEVER_TOLD
+    yield Reason.NOTICE_TOO_OLD, standing.told_version < way.notice_min_version
+    yield from _vetoed(standing, vetoes_of(way.absent))
+
+
+def _said_no(standing: PurposeState, moment: int) -> Iterator[_Failed]:
+    """Who was asked for consent, and does not now consent."""
     status = standing.status
-    yield Reason.NO_RECORD, status == Status.NO_RECORD
     yield Reason.WITHDRAWN, (status == Status.WITHDRAWN) | (status == Status.REVOKED)
-    yield Reason.EXPIRED, status == Status.EXPIRED
-    yield Reason.NOT_GIVEN, ~np.isin(status, [Status[accepted.upper()] for accepted in rule.require.status])
     # The state may be older than the decision: a consent can have ended since.
-    yield Reason.EXPIRED, standing.valid_until <= moment
-    oldest = moment - rule.require.max_age_days * _MICROSECONDS_PER_DAY
-    yield Reason.TOO_OLD, standing.event_time < oldest
-    yield Reason.NOTICE_TOO_OLD, standing.notice_version < rule.require.notice_min_version
+    is_grant = (status == Status.GIVEN) | (status == Status.RENEWED)
+    yield Reason.EXPIRED, (status == Status.EXPIRED) | (is_grant & (standing.valid_until <= moment))
+    yield Reason.NOT_GIVEN, ~(is_grant | (status == Status.NO_RECORD))
+
+
+def _not_explicit(standing: PurposeState, rule: PurposeRule, moment: int) -> Iterator[_Failed]:
+    """Who has not agreed expressly to the use of special categories, in a rule that allows any."""
+    if rule.explicit_basis is None:
+        return
+    status = standing.explicit
+    over = (status == Status.EXPIRED) | (status == Status.WITHDRAWN) | (status == Status.REVOKED)
+    yield Reason.EXPLICIT_CONSENT_ENDED, over
+    yield Reason.NO_EXPLICIT_CONSENT, status != Status.GIVEN
+    yield Reason.EXPLICIT_CONSENT_ENDED, standing.explicit_until <= moment
 
 
 def _with_length(data: bytes) -> bytes:

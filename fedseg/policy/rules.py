@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fedseg.policy.document import Policy, PurposeRule
+from fedseg.policy.document import Policy
+from fedseg.policy.purpose_rule import PurposeRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,17 @@ def _check_purpose(policy: Policy, purpose: str, columns: Sequence[str], rho: Fr
     refused = refused_columns(rule, columns)
     reason = f"not allowed: {', '.join(refused)}" if refused else "every column is allowed"
     yield RuleOutcome(f"{where}.columns.allow", not refused, reason)
+    if rule.special_category is not None:
+        yield _check_special(f"{where}.special_category", rule, columns)
     yield _within(f"{where}.rho_cap", rho, policy.rho_cap(purpose))
+
+
+def _check_special(where: str, rule: PurposeRule, columns: Sequence[str]) -> RuleOutcome:
+    asked = [column for column in columns if column in rule.special_columns]
+    if not asked:
+        return RuleOutcome(where, allowed=True, reason="no column of a special category is asked for")
+    basis = "no basis is declared" if rule.explicit_basis is None else f"on the basis {rule.explicit_basis}"
+    return RuleOutcome(where, rule.explicit_basis is not None, f"{', '.join(asked)}: {basis}")
 
 
 def _within(rule: str, asked: Fraction, cap: Fraction) -> RuleOutcome:
@@ -66,7 +77,7 @@ def _within(rule: str, asked: Fraction, cap: Fraction) -> RuleOutcome:
 
 def refused_columns(rule: PurposeRule, columns: Sequence[str]) -> list[str]:
     """The columns that the policy does not allow for the purpose."""
-    return [column for column in columns if column not in rule.columns.allow]
+    return [column for column in columns if column not in rule.readable]
 
 
 def _decimal(value: Fraction) -> str:

@@ -13,6 +13,7 @@ import typer.main
 from fedseg.audit.faults import Fault
 from fedseg.cli.main import app
 from fedseg.errors import every_error
+from fedseg.policy.document import json_schema as json_schema_of_policies
 from fedseg.privacy.entries import json_schema
 from tests.docs.transcripts import ROOT, plain_terminal
 
@@ -20,6 +21,7 @@ CLI_PAGE = ROOT / "docs/reference/cli.md"
 ERRORS_PAGE = ROOT / "docs/reference/errors.md"
 FAULTS_PAGE = ROOT / "docs/reference/audit-faults.md"
 SCHEMA_FILE = ROOT / "docs/reference/ledger-entries.schema.json"
+POLICY_SCHEMA_FILE = ROOT / "docs/reference/policy.schema.json"
 
 _HELP_BLOCK = re.compile(r"^```text\n\$ (fedseg[a-z -]*) --help\n.*?^```$", re.DOTALL | re.MULTILINE)
 _ERROR_TABLE = re.compile(r"^\| Code \|.*?(?=\n\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -89,8 +91,14 @@ def entries_schema() -> str:
     return json.dumps(json_schema(), indent=2, sort_keys=True) + "\n"
 
 
+def policy_schema() -> str:
+    """The JSON Schema of a policy."""
+    return json.dumps(json_schema_of_policies(), indent=2, sort_keys=True) + "\n"
+
+
 if __name__ == "__main__":
     SCHEMA_FILE.write_text(entries_schema(), encoding="utf-8")
+    POLICY_SCHEMA_FILE.write_text(policy_schema(), encoding="utf-8")
     CLI_PAGE.write_text(with_help(CLI_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     ERRORS_PAGE.write_text(with_errors(ERRORS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     FAULTS_PAGE.write_text(with_faults(FAULTS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -14,7 +14,9 @@ from fedseg.errors import every_error
 from fedseg.ledger.canonical import Json
 from fedseg.node.home import NodeSettings
 from fedseg.plan import Plan
+from fedseg.policy.consent import EVENT_KINDS, RECORDED_VETOES
 from fedseg.policy.document import Policy
+from fedseg.policy.uses import Use
 from fedseg.privacy.entries import UNIT_KINDS
 from fedseg.privacy.release import HEADER, NOISE_SOURCES, SIGNATURE_BYTES
 from fedseg.simulation.runner import RunResult
@@ -23,12 +25,14 @@ from tests.docs.generated import (
     CLI_PAGE,
     ERRORS_PAGE,
     FAULTS_PAGE,
+    POLICY_SCHEMA_FILE,
     SCHEMA_FILE,
     documented_help,
     entries_schema,
     error_table,
     every_command,
     fault_table,
+    policy_schema,
     with_errors,
     with_faults,
     with_help,
@@ -167,6 +171,22 @@ def test_every_field_of_every_kind_of_entry_is_in_the_reference(run: RunResult) 
 
 def test_the_schema_of_entries_is_that_of_the_program() -> None:
     assert SCHEMA_FILE.read_text(encoding="utf-8") == entries_schema(), "run: python -m tests.docs.generated"
+
+
+def test_the_schema_of_policies_is_that_of_the_program() -> None:
+    assert POLICY_SCHEMA_FILE.read_text(encoding="utf-8") == policy_schema(), "run: python -m tests.docs.generated"
+
+
+def test_the_forbidden_uses_in_the_reference_are_those_of_the_program() -> None:
+    text = section((REFERENCE / "policy.md").read_text(encoding="utf-8"), "## Forbidden uses")
+    assert dict(zip(keys(text), cells(text, 1)[1:], strict=True)) == {use.value: use.says for use in Use}
+
+
+def test_the_kinds_of_events_in_the_reference_are_those_of_the_program() -> None:
+    page = (REFERENCE / "policy.md").read_text(encoding="utf-8")
+    lines = [line for line in section(page, "## Consent events").splitlines() if line.startswith("| `")]
+    named = {kind for line in lines[7:] for kind in re.findall(r"`([a-z_]+)`", line.split(" | ")[0])}
+    assert named | {f"{str(veto.name).lower()}_lifted" for veto in RECORDED_VETOES} == EVENT_KINDS
 
 
 def _fields(body: Mapping[str, Json]) -> Iterator[str]:

@@ -206,6 +206,11 @@ def test_reasons_keep_their_names_and_numbers() -> None:
         "EXPIRED": 4,
         "TOO_OLD": 5,
         "NOTICE_TOO_OLD": 6,
+        "JURISDICTION_UNKNOWN": 7,
+        "JURISDICTION_NOT_COVERED": 8,
+        "NOT_TOLD": 9,
+        "NO_EXPLICIT_CONSENT": 10,
+        "EXPLICIT_CONSENT_ENDED": 11,
         "VETOED_OBJECTION": 16,
         "VETOED_RESTRICTION": 17,
         "VETOED_SUPPRESSED": 18,
@@ -213,6 +218,7 @@ def test_reasons_keep_their_names_and_numbers() -> None:
         "VETOED_OPT_OUT_SHARE": 20,
         "VETOED_MINOR": 21,
         "VETOED_UNKNOWN_AGE": 22,
+        "VETOED_LIMIT_SENSITIVE": 23,
         "UNREADABLE": 255,
     }
 

@@ -75,6 +75,7 @@ def test_a_policy_says_what_its_document_says() -> None:
     rule = policy.rule(STATISTICS)
     assert (policy.version, policy.id, policy.controller, policy.default) == (1, "test-policy", "Test Retail", "deny")
     assert (rule.broader, rule.basis, rule.min_cohort) == ("dpv:ServiceUsageAnalytics", "eu-gdpr:A6-1-a", 100)
+    assert rule.require is not None
     assert rule.require.status == ("given", "renewed")
     assert (rule.require.max_age_days, rule.require.notice_min_version) == (730, 3)
     assert rule.vetoes() == Veto.OBJECTION | Veto.RESTRICTION | Veto.SUPPRESSED | Veto.MINOR | Veto.UNREADABLE
@@ -304,7 +305,7 @@ def test_the_schema_is_json_and_closed() -> None:
     assert schema["additionalProperties"] is False
     assert all(part.get("additionalProperties", False) is False for part in schema["$defs"].values())
     assert schema["$defs"]["Budget"]["properties"]["rho_cap"]["type"] == "string"
-    assert set(schema["required"]) == set(Policy.model_fields) - {"approvals"}
+    assert set(schema["required"]) == set(Policy.model_fields) - {"approvals", "recipients", "forbidden_uses"}
 
 
 @settings(max_examples=150, deadline=None)
