@@ -56,8 +56,23 @@ def test_the_shipped_policies_load(path: Path) -> None:
     assert policy.trust_models == ("unit-noise",)
 
 
-def test_all_three_policies_are_shipped() -> None:
-    assert [path.stem for path in SHIPPED] == ["gdpr-marketing", "minimal", "online-retail"]
+def test_every_policy_of_an_earlier_version_keeps_its_digest() -> None:
+    digests = {path.stem: load_policy(path.read_bytes()).digest for path in SHIPPED}
+    assert sorted(digests) == [
+        "ccpa",
+        "gdpr-legitimate-interest",
+        "gdpr-marketing",
+        "health-cross-industry",
+        "minimal",
+        "online-retail",
+    ]
+    # Ledgers of earlier versions hold these.
+    earlier = {
+        "gdpr-marketing": "4cd48d5d3dcf9a335e078a9071540ce201b06f2c5e7d399712d5e667c5e66058",
+        "minimal": "f99021a5ae0053c7f5659a4c5fcd37f2a8d7473231d1df23895dc152a33649a1",
+        "online-retail": "521ad340ee8411471870426ae7d7234e82e242f85e3b2bc95b3d184368ee2c94",
+    }
+    assert {name: digests[name] for name in earlier} == earlier
 
 
 def test_the_demo_policy_says_what_the_demo_needs() -> None:
