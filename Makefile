@@ -101,10 +101,9 @@ test-docs: $(VENV)/.installed-test
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.soak
 
-# A mutant that survives is a missing promise. An aid for now and then, so its tool is installed here and not with the rest.
+# A mutant that survives is a missing promise, or has its reason in benchmarks/mutants.toml. An aid for now and then: an hour.
 mutants: $(VENV)/.installed-test
-	$(BIN)/$(PIP_INSTALL) mutmut
-	$(BIN)/mutmut run
+	$(BIN)/python -m benchmarks.mutants
 
 clean:
 	rm -rf $(VENV) $(EXTRAS) fedseg-demo fedseg-demo-[0-9]* build dist htmlcov mutants .coverage .coverage.* .mypy_cache .ruff_cache \

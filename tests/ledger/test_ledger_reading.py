@@ -359,3 +359,77 @@ def test_a_log_too_short_for_a_header_holds_no_frame() -> None:
     assert explains(b"", 0)
     assert explains(bytes(31), 0)
     assert not explains(bytes(31), 1)
+
+
+PAGE = bytes(range(256)) * 2
+
+
+def checksums(order: str, start: tuple[int, int], data: bytes) -> tuple[int, int]:
+    """As sqlite.org/fileformat2.html says, section 4.2."""
+    first, second = start
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) % 2**32
+        second = (second + odd + first) % 2**32
+    return first, second
+
+
+def make_wal(frames: str, order: str = "<", salts: bytes = b"saltsalt", frame_salts: bytes = b"saltsalt") -> bytes:
+    """A write-ahead log of one frame a letter: `c` ends a commit, `f` does not."""
+    header = struct.pack(">4I8s", {"<": 0x377F0682, ">": 0x377F0683}[order], 3007000, len(PAGE), 0, salts)
+    running = checksums(order, (0, 0), header)
+    wal = header + struct.pack(">2I", *running)
+    for number, letter in enumerate(frames, start=1):
+        start = struct.pack(">2I", number, number if letter == "c" else 0)
+        running = checksums(order, running, start + PAGE)
+        wal += start + frame_salts + struct.pack(">2I", *running) + PAGE
+    return wal
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("frames", ["", "c", "fc", "cfc", "ff", "cff", "fcfff"])
+def test_a_log_is_explained_by_its_last_commit_and_frames_without_one_behind_it(frames: str, order: str) -> None:
+    wal, believed = make_wal(frames, order), frames.rfind("c") + 1
+    assert explains(wal, believed)
+    # A frame that was cut short says nothing.
+    for length in (1, 23, 24, 24 + len(PAGE) - 1):
+        assert explains(wal + make_wal("f", order)[32:][:length], believed)
+    # A commit that SQLite has not believed was lost, by whatever means.
+    for fewer in [place for place in range(believed) if frames[place:].count("c")]:
+        assert not explains(wal, fewer)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_frame_behind_the_last_commit_must_be_valid_in_every_byte(order: str) -> None:
+    wal = make_wal("cff", order)
+    frame = 24 + len(PAGE)
+    for place in range(32 + frame, len(wal), 4):
+        changed = bytearray(wal)
+        changed[place] ^= 1
+        assert not explains(bytes(changed), 1), place
+
+
+def test_frames_of_another_log_explain_nothing_even_with_right_checksums() -> None:
+    assert explains(make_wal("ff"), 0)
+    assert not explains(make_wal("ff", frame_salts=b"saltSALT"), 0)
+    assert not explains(make_wal("ff", frame_salts=b"SALTsalt"), 0)
+
+
+def test_a_log_whose_header_was_changed_is_not_explained() -> None:
+    for wal in (make_wal(""), make_wal("cf")):
+        for place in range(32):
+            changed = bytearray(wal)
+            changed[place] ^= 1
+            assert not explains(bytes(changed), 0), place
+
+
+def test_sqlite_writes_logs_of_that_form(tmp_path: Path) -> None:
+    path = tmp_path / "database"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t (v)")
+        connection.execute("INSERT INTO t VALUES (1)")
+        wal = path.with_name("database-wal").read_bytes()
+        frames = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+    assert explains(wal, frames)
+    assert not explains(wal, frames - 1)
