@@ -14,6 +14,7 @@ from fedseg.cli import (
     approve,
     audit,
     budget,
+    consent,
     inbox,
     job,
     key,
@@ -49,6 +50,7 @@ app.add_typer(server.app, name="server")
 app.add_typer(node.app, name="node")
 app.add_typer(job.app, name="job")
 app.add_typer(policy.app, name="policy")
+app.add_typer(consent.app, name="consent")
 app.add_typer(budget.app, name="budget")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(audit.app, name="audit")

@@ -172,7 +172,7 @@ def import_consents(
         intake.read(source, progress)
         note = _note(mapping_name, source, intake)
         written = _write_report(home, report, note.id) if intake.refused else None
-        if intake.refused and not (accept_partial or dry_run):
+        if intake.refused and not accept_partial:
             raise _refusal(home, path, mapping_name, _imported(note, None, intake, written))
         if dry_run:
             return _imported(note, None, intake, written)

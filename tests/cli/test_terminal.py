@@ -28,6 +28,7 @@ COMMANDS = {
     "node",
     "job",
     "policy",
+    "consent",
     "budget",
     "ledger",
     "audit",

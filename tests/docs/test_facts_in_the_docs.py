@@ -130,6 +130,9 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
     document = Path("plan.toml").read_text(encoding="utf-8").replace(f'"{run.plan.name}"', '"other"', 1)
     Path("other.toml").write_text(document, encoding="utf-8")
     other = parse_plan(document.encode()).digest
+    (run.out / "ids.txt").write_text("C1\n", encoding="utf-8")
+    consents = "identifier,purpose,kind,event_time,valid_until\nC1,*,objection,2026-01-01T00:00:00Z,\n"
+    (run.out / "consents.csv").write_text(consents, encoding="utf-8")
     calls: dict[str, Sequence[str]] = {
         "fedseg plan init": ["columns.toml"],
         "fedseg plan check": ["plan.toml"],
@@ -146,6 +149,10 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg policy check": policy,
         "fedseg policy sign": [*policy, "--officer", "ann", "--officer-key", "officer.key"],
         "fedseg policy test": [*policy, "--plan", "plan.toml"],
+        "fedseg consent import": ["consents.csv", "--mapping", "canonical-csv", *node],
+        "fedseg consent mapping": [],
+        "fedseg consent status": node,
+        "fedseg consent withdraw": ["--id-file", "ids.txt", *node],
         "fedseg budget show": [ledger],
         "fedseg budget preview": ["other.toml", *node],
         "fedseg budget history": [ledger],

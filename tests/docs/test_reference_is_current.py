@@ -12,6 +12,7 @@ from fedseg.audit.verify import verify_ledger
 from fedseg.clustering.request import REQUEST_HEADER
 from fedseg.errors import every_error
 from fedseg.ledger.canonical import Json
+from fedseg.node.consent_mapping import ConsentMapping, EndRule, EventRule, TextRule, TimeRule
 from fedseg.node.home import NodeSettings
 from fedseg.plan import Plan
 from fedseg.policy.consent import EVENT_KINDS, RECORDED_VETOES
@@ -142,6 +143,21 @@ def test_every_command_that_an_error_recommends_exists() -> None:
 def test_every_key_of_a_file_is_in_its_reference(page: str, heading: str, model: type[BaseModel]) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert sorted(keys(section(text, heading))) == sorted(dotted_keys(model))
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [
+        ("# Consent mapping", ConsentMapping),
+        ("## Events", EventRule),
+        ("## A text", TextRule),
+        ("## A time", TimeRule),
+        ("## An end", EndRule),
+    ],
+)
+def test_every_key_of_a_part_of_a_consent_mapping_is_in_the_reference(heading: str, model: type[BaseModel]) -> None:
+    text = (REFERENCE / "consent-mapping.md").read_text(encoding="utf-8")
+    assert keys(section(text, heading)) == list(model.model_fields)
 
 
 def test_every_key_of_node_toml_is_explained() -> None:
