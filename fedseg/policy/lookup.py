@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fedseg.table import SUBJECT_TYPE
-
 ABSENT: Final = -1
 """Place of a customer who is not in the list, and of a row without one."""
 
 _WORD_BYTES: Final = 8
+_KEY_BYTES: Final = 2 * _WORD_BYTES
+"""Length of a customer's key in a table; whoever reads a policy need not know tables for that."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +38,7 @@ class SubjectIndex:
         Raises:
             ValueError: If the subjects are of another type, one is null, or one stands there twice.
         """
-        if subjects.type != SUBJECT_TYPE or subjects.null_count:
+        if subjects.type != pa.binary(_KEY_BYTES) or subjects.null_count:
             raise ValueError("subjects must be binary(16) without nulls")
         places, high, low = _in_byte_order(subjects)
         if _repeats(high, low).any():
@@ -99,13 +99,13 @@ def _repeats(*columns: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 def _words(subjects: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Both words of each subject; whatever bytes lie there for a null."""
-    words_per_subject = SUBJECT_TYPE.byte_width // _WORD_BYTES
+    words_per_subject = _KEY_BYTES // _WORD_BYTES
     if not len(subjects):
         return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
     words = np.frombuffer(
         subjects.buffers()[1],
         dtype=">u8",
         count=len(subjects) * words_per_subject,
-        offset=subjects.offset * SUBJECT_TYPE.byte_width,
+        offset=subjects.offset * _KEY_BYTES,
     ).astype(np.uint64)
     return words[0::2], words[1::2]
