@@ -14,6 +14,7 @@ SMALL = {
     "statistics": ("--rows", "4000", "--repetitions", "1"),
     "ledger": ("--releases", "5"),
     "planner": ("--data", "sep-5k-d20-k16", "--epsilon", "2", "--repetitions", "1"),
+    "consent": ("--events", "2000"),
     "federation": ("--nodes", "2", "--profile", "short", "--turns", "1"),
 }
 
@@ -23,6 +24,7 @@ KEYS = {
     "statistics": {"source", "n", "d", "k", "rows_per_second", "cpu_ratio_to_sklearn", "peak_rss_mb"},
     "planner": {"data", "signal", "excess_predicted", "excess_measured", "within", "mean_half_width_measured"},
     "ledger": {"releases_per_second", "fsyncs_per_second", "verify_seconds", "entries"},
+    "consent": {"events", "rows_per_second", "again_rows_per_second", "csv_reader_rows_per_second", "gate_seconds"},
     "federation": {"round_seconds_median", "stock_flower_round_seconds_median", "run_seconds", "nodes"},
 }
 
