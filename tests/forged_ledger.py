@@ -6,14 +6,16 @@ What a verifier finds in them it finds by recomputing: nothing else gives them a
 import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from fedseg.audit.facts import LedgerFacts
 from fedseg.audit.verify import verify_ledger
+from fedseg.ledger.checkpoint import Checkpoint, sign_checkpoint
 from fedseg.ledger.keys import SigningKey
+from fedseg.ledger.raw import RawLedger
 from fedseg.ledger.store import Ledger
 from fedseg.plan import Plan, caps_of
 from fedseg.policy.document import load_policy
@@ -40,6 +42,8 @@ class Line:
     body: dict[str, Any]
     """Without the reference to the payload, which the library adds."""
     payload: tuple[str, bytes] | None = None
+    new_key: SigningKey | None = None
+    """Replaces the ledger's key."""
 
     @property
     def data(self) -> bytes:
@@ -74,6 +78,10 @@ class Forgery:
         """Another copy, to be changed by itself."""
         return Forgery(self.origin, self.key, dict(self.genesis), copy.deepcopy(self.lines))
 
+    def fresh_with(self, lines: Sequence[Line]) -> "Forgery":
+        """A copy with these entries."""
+        return Forgery(self.origin, self.key, dict(self.genesis), list(lines))
+
     def line(self, kind: str, nth: int = 0, *, unit: str | None = None) -> Line:
         """The nth entry of a kind; if a unit is named, of those about it."""
         return [line for line in self.all(kind) if unit in (None, line.body.get("unit"))][nth]
@@ -97,17 +105,37 @@ class Forgery:
 
     def write(self, path: Path) -> Path:
         """Write and sign it."""
-        with (
-            Ledger.create(path, origin=self.origin, key=self.key, body=self.genesis) as ledger,
-            ledger.transaction() as transaction,
-        ):
-            for line in self.lines:
-                transaction.append(line.kind, line.body, payload=line.payload)
+        with Ledger.create(path, origin=self.origin, key=self.key, body=self.genesis) as ledger:
+            place = 0
+            for end in [*(place for place, line in enumerate(self.lines, 1) if line.new_key), len(self.lines)]:
+                with ledger.transaction() as transaction:
+                    for line in self.lines[place:end]:
+                        if line.new_key is None:
+                            transaction.append(line.kind, line.body, payload=line.payload)
+                        else:
+                            transaction.change_key(line.new_key, line.body)
+                place = end
         return path
 
     def verify(self, path: Path) -> LedgerFacts:
         """Write it, and verify what was written against the key that signed it."""
         return verify_ledger(self.write(path), self.key.public)
+
+
+def key_change_line(new: SigningKey, day: str = "2100-01-01") -> Line:
+    """The entry by which a unit replaces its key."""
+    return Line("key_change", {"version": 1, "changed_on": day}, new_key=new)
+
+
+def rights_line(period: str = "2025-06-01") -> Line:
+    """The entry about a day's rights requests."""
+    return Line("rights_batch", {"version": 1, "period": period, "capacity": 8, "root": "ab" * 32})
+
+
+def with_note(raw: RawLedger, size: int, key: SigningKey) -> RawLedger:
+    """A ledger whose checkpoint of this size another key has signed."""
+    note = sign_checkpoint(Checkpoint(raw.origin, size, raw.history().root(size)), key)
+    return replace(raw, notes=tuple((one, note if one == size else old) for one, old in raw.notes))
 
 
 def policy_line(document: bytes, *, place: int = 1) -> Line:

@@ -31,7 +31,7 @@ def of_unit(server: LedgerFacts, unit: LedgerFacts, plan: Plan) -> Iterator[Disa
     answers a round once, so what it charged in a round that was closed with it is what the server counted, or differs.
     """
     index = plan.unit_index(unit.unit)
-    if index is None or plan.units[index].public_key != unit.public_key.to_text():
+    if index is None or plan.units[index].public_key not in {key.to_text() for key in unit.keys}:
         yield Disagreement(Fault.PLAN_KEY, f"the ledger of {unit.unit} is not signed with the key the plan names")
         return
     charged = {one.step: one for one in unit.releases if one.plan_sha256 == plan.digest}
@@ -70,7 +70,7 @@ def of_counted_unit(signed: SignedSegmentation, unit: LedgerFacts) -> Iterator[D
 def of_segmentation(signed: SignedSegmentation, server: LedgerFacts) -> Iterator[Disagreement]:
     """A segmentation file against what the server's ledger gives."""
     published = server.published.get(signed.segmentation.plan_sha256)
-    if signed.public_key != server.public_key:
+    if signed.public_key not in server.keys:
         yield Disagreement(Fault.PUBLICATION, "it is signed with another key than the server's ledger")
     elif published is None:
         yield Disagreement(Fault.UNPUBLISHED, "the server's ledger holds no segmentation of its plan")

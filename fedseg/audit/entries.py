@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fedseg.audit.faults import Fault, accused
 from fedseg.errors import FedsegError, VerificationError
 from fedseg.ledger.entries import Entry
-from fedseg.privacy.entries import UNIT_KINDS, Count, Hash, UnitBody, UnitName, unit_body
+from fedseg.privacy.entries import UNIT_KINDS, Count, Hash, PublicKeyText, Signature, UnitBody, UnitName, unit_body
 
 
 class _Body(BaseModel):
@@ -75,6 +75,13 @@ class PublicationBody(_Body):
     plan_sha256: Hash
     units: list[UnitName]
     payload: Payload
+
+
+class ServerKeyChangeBody(_Body):
+    """The server's key replaced."""
+
+    public_key: PublicKeyText
+    signature: Signature
 
 
 def read_unit_body(entry: Entry) -> UnitBody:

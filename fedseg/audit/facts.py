@@ -34,7 +34,8 @@ class LedgerFacts:
     role: str
     unit: str
     """Name of the unit; empty for a server."""
-    public_key: PublicKey
+    keys: tuple[PublicKey, ...]
+    """Every key that the ledger has had, the one in force last."""
     size: int
     root: bytes
     account: AccountState
@@ -44,3 +45,8 @@ class LedgerFacts:
     simulated: bool
     """Whether any noise came from elsewhere than the system's randomness: then nothing here is private."""
     raw: RawLedger
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key in force."""
+        return self.keys[-1]

@@ -41,6 +41,12 @@ class Fault(enum.Enum):
         "It is somebody else's, or was written anew under another key.",
         "compare fingerprints with the owner by telephone, and do not rely on it before they agree",
     )
+    KEY_CHANGE = (
+        "L1-key-change",
+        "A key signs that the key before it has not introduced, or that has not itself taken over this ledger.",
+        "Somebody without the ledger's key goes on with it, or the change of key was cut out.",
+        "compare fingerprints with the owner by telephone, and do not rely on it before they agree",
+    )
     OWNER = (
         "L1-owner",
         "The first entry does not say whose ledger this is.",
@@ -58,6 +64,12 @@ class Fault(enum.Enum):
         "A checkpoint is not a note that the ledger's key has signed for this log.",
         "The checkpoint was changed or put in from elsewhere; its number of entries and root are worth nothing.",
         _AGAIN,
+    )
+    REPLACED = (
+        "L3-replaced",
+        "A checkpoint is signed with a key that the ledger had replaced before.",
+        "Somebody has the old key, which its owner may have replaced for that very reason.",
+        "keep the file as evidence, and tell the owner that the old key is still used",
     )
     CHECKPOINT_ORDER = (
         "L6-order",

@@ -11,8 +11,10 @@ from fedseg.audit.faults import Fault, accused
 from fedseg.errors import LedgerUnreadableError, VerificationError
 from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint
 from fedseg.ledger.export import parse_export
+from fedseg.ledger.key_change import LogKeys
 from fedseg.ledger.keys import PublicKey
 from fedseg.ledger.merkle import Frontier, leaf_hash
+from fedseg.ledger.notes import ed25519_key_id, parse_note
 from fedseg.ledger.raw import RawLedger, check_log
 from fedseg.ledger.reading import read_ledger
 
@@ -66,8 +68,14 @@ def _named_while_reading() -> Generator[None]:
 
 def _fault_of(raw: RawLedger, public_key: PublicKey | None) -> Fault:
     """Which check of `check_log` a ledger that fails it has failed first."""
-    if public_key not in (None, raw.public_key):
-        return Fault.KEY
+    try:
+        keys = raw.keys()
+    except VerificationError:
+        return Fault.KEY_CHANGE
+    return Fault.KEY if public_key not in (None, *keys.all) else _fault_of_notes(raw, keys)
+
+
+def _fault_of_notes(raw: RawLedger, keys: LogKeys) -> Fault:
     leaves, covered, frontier = [entry.to_bytes() for entry in raw.entries], 0, Frontier()
     for size, note in raw.notes:
         if not covered < size <= len(leaves):
@@ -75,10 +83,25 @@ def _fault_of(raw: RawLedger, public_key: PublicKey | None) -> Fault:
         for leaf in leaves[covered:size]:
             frontier = frontier.append(leaf_hash(leaf))
         try:
-            found = open_checkpoint(note, raw.public_key, raw.origin)
+            found = open_checkpoint(note, keys.signer(size), raw.origin)
         except VerificationError:
-            return Fault.SIGNATURE
+            return _fault_of_note(note, raw.origin, keys, size)
         if found != Checkpoint(raw.origin, size, frontier.root()):
             return Fault.ROOT
         covered = size
-    return Fault.UNCOVERED if covered != len(leaves) else Fault.PAYLOAD
+    if covered != len(leaves):
+        return Fault.UNCOVERED
+    return Fault.PAYLOAD if set(keys.handovers) <= {size for size, _ in raw.notes} else Fault.KEY_CHANGE
+
+
+def _fault_of_note(note: str, origin: str, keys: LogKeys, size: int) -> Fault:
+    """Whether a note that the key of then has not signed was changed, or is of another key."""
+    try:
+        lines = parse_note(note).signatures
+    except VerificationError:
+        return Fault.SIGNATURE
+    ids = {line.key_id for line in lines if line.name == origin}
+    if not ids or ed25519_key_id(origin, keys.signer(size)) in ids:
+        return Fault.SIGNATURE
+    earlier = (term.public_key for term in keys.terms if term.since < size)
+    return Fault.REPLACED if ids & {ed25519_key_id(origin, key) for key in earlier} else Fault.KEY_CHANGE

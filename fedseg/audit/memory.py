@@ -20,11 +20,11 @@ _LIMIT_BYTES = 16 * 1024 * 1024
 
 
 class LogId(NamedTuple):
-    """A log is a name and a key: other federations have logs of the same name."""
+    """A log is a name and its first key: other federations have logs of the same name."""
 
     origin: str
     public_key: str
-    """As text."""
+    """As text; the same for ever, whatever key the log has now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class SignedCheckpoint:
 
     checkpoint: Checkpoint
     note: str
+    public_key: PublicKey
+    """Which key has signed it: the log's first, or one that has replaced it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def write_memory(path: Path, memory: Memory) -> None:
         StorageError: If it cannot be written; then the earlier one is still there.
     """
     rows: list[Json] = [
-        {"note": one.note, "origin": log.origin, "public_key": log.public_key}
+        {"note": one.note, "origin": log.origin, "public_key": log.public_key, **_signed_by(log, one)}
         for log, one in sorted(memory.seen.items())
     ]
     draft = path.with_name(f"{path.name}.part")
@@ -101,6 +103,12 @@ def write_memory(path: Path, memory: Memory) -> None:
         raise _storage(path, error) from error
 
 
+def _signed_by(log: LogId, one: SignedCheckpoint) -> dict[str, Json]:
+    """The key that has replaced the log's first; nothing where there is none, as in every earlier version."""
+    signer = one.public_key.to_text()
+    return {} if signer == log.public_key else {"signed_by": signer}
+
+
 def _parse(data: bytes) -> Memory:
     match parse_canonical(data.removesuffix(b"\n")):
         case {"kind": kind, "version": 1, "logs": list(rows), **rest} if kind == _KIND and not rest:
@@ -110,9 +118,9 @@ def _parse(data: bytes) -> Memory:
     seen: dict[LogId, SignedCheckpoint] = {}
     for row in rows:
         match row:
-            case {"origin": str(origin), "public_key": str(key), "note": str(note)}:
-                checkpoint = open_checkpoint(note, PublicKey.from_text(key), origin)
-                seen[LogId(origin, key)] = SignedCheckpoint(checkpoint, note)
+            case {"origin": str(origin), "public_key": str(key), "note": str(note), **more}:
+                signer = PublicKey.from_text(str(more.get("signed_by", key)))
+                seen[LogId(origin, key)] = SignedCheckpoint(open_checkpoint(note, signer, origin), note, signer)
             case _:
                 raise ValueError("a log in it lacks its name, its key or its note")
     return Memory(seen)

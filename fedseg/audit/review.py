@@ -67,9 +67,9 @@ class CheckedLog:
     @property
     def newest(self) -> SignedCheckpoint:
         """Its newest checkpoint, which covers all of it."""
-        return SignedCheckpoint(
-            Checkpoint(self.facts.origin, self.facts.size, self.facts.root), self.facts.raw.notes[-1][1]
-        )
+        facts = self.facts
+        newest = Checkpoint(facts.origin, facts.size, facts.root)
+        return SignedCheckpoint(newest, facts.raw.notes[-1][1], facts.raw.keys().signer(facts.size))
 
 
 @dataclass(frozen=True, slots=True)

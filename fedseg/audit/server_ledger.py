@@ -1,8 +1,17 @@
 """Recomputing a server's ledger: every round and publication follows from the contributions before it."""
 
-from fedseg.audit.entries import ContributionBody, PlanBody, PublicationBody, RoundBody, checking, failed, read_body
+from fedseg.audit.entries import (
+    ContributionBody,
+    PlanBody,
+    PublicationBody,
+    RoundBody,
+    ServerKeyChangeBody,
+    checking,
+    failed,
+    read_body,
+)
 from fedseg.audit.faults import Fault
-from fedseg.ledger.entries import Entry
+from fedseg.ledger.entries import KEY_CHANGE, Entry
 from fedseg.ledger.reading import RawLedger
 from fedseg.plan import Plan, parse_plan
 from fedseg.privacy.noise import SystemNoise
@@ -16,6 +25,7 @@ class ServerReplay:
 
     def __init__(self, raw: RawLedger) -> None:
         self.raw = raw
+        self._keys = raw.keys()
         self.runs: dict[str, RunState] = {}
         """Where each plan stands, by hash."""
         self.published: dict[str, SignedSegmentation] = {}
@@ -31,6 +41,7 @@ class ServerReplay:
             "contribution": self._check_contribution,
             "round": self._check_round,
             "publication": self._check_publication,
+            KEY_CHANGE: self._check_key_change,
         }
         for entry in self.raw.entries[1:]:
             if entry.kind not in checks:
@@ -75,7 +86,7 @@ class ServerReplay:
         body = read_body(entry, PublicationBody)
         with checking(entry, Fault.PUBLICATION):
             signed = parse_signed(self.raw.payloads[body.payload.id])
-        if signed.public_key != self.raw.public_key:
+        if signed.public_key != self._keys.at_entry(entry.seq):
             raise failed(Fault.PUBLICATION, "the segmentation is signed with another key than the server's ledger")
         if body.payload.id != f"segmentation:{body.plan_sha256}" or tuple(body.units) != signed.segmentation.units:
             raise failed(Fault.PUBLICATION, f"publication {entry.seq} does not say what its segmentation says")
@@ -84,3 +95,7 @@ class ServerReplay:
         if wanted != signed.segmentation:
             raise failed(Fault.SEGMENTS, "the published segments are not those that the logged contributions give")
         self.published[body.plan_sha256] = signed
+
+    def _check_key_change(self, entry: Entry) -> None:
+        # That the two keys have signed it, `check_log` has found.
+        read_body(entry, ServerKeyChangeBody)

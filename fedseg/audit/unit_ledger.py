@@ -17,6 +17,7 @@ from fedseg.privacy.entries import (
     ClosingBody,
     DecisionBody,
     Ending,
+    KeyChangeBody,
     PolicyBody,
     RefusalBody,
     ReleaseBody,
@@ -38,6 +39,7 @@ class UnitReplay:
         self.unit = unit
         self.state = AccountState()
         self.releases: list[ReleaseFact] = []
+        self._keys = raw.keys()
         self._policy: Policy | None = None
         self._plans: dict[str, Plan] = {}
 
@@ -74,6 +76,8 @@ class UnitReplay:
                 self.releases.append(self._check_release(entry, body))
             case RightsBatchBody():
                 self._check_rights_batch(entry, body)
+            case KeyChangeBody():
+                self._check_key_change(entry, body)
 
     def _check_policy(self, entry: Entry, body: PolicyBody) -> None:
         with checking(entry, Fault.POLICY):
@@ -116,7 +120,7 @@ class UnitReplay:
         if stated != (f"plan:{plan.digest}", plan.digest, plan.purpose):
             raise failed(Fault.APPROVAL, f"approval {entry.seq} does not say what the approved plan says")
         index = plan.unit_index(self.unit)
-        if index is None or plan.units[index].public_key != self.raw.public_key.to_text():
+        if index is None or plan.units[index].public_key != self._keys.at_entry(entry.seq).to_text():
             why = f"the plan of approval {entry.seq} names another key for {self.unit}, or does not name it"
             raise failed(Fault.PLAN_KEY, why)
         if tuple(body.step_rhos) != plan.step_rhos:
@@ -188,6 +192,11 @@ class UnitReplay:
         before = self.state.rights_period
         if before is not None and body.period != next_day(before):
             raise failed(Fault.RIGHTS, f"entry {entry.seq} is of {body.period}, the one before of {before}")
+
+    def _check_key_change(self, entry: Entry, body: KeyChangeBody) -> None:
+        # That the two keys have signed it, `check_log` has found.
+        with checking(entry, Fault.PLAN_KEY):
+            self.state.require_no_plan_open(body.changed_on)
 
     def _require_allowed(self, entry: Entry, plan: Plan, policy_sha256: str) -> Policy:
         """The policy in force, which is the one named and allows the plan."""

@@ -28,7 +28,7 @@ def verify_ledger(path: Path, public_key: PublicKey | None = None) -> LedgerFact
 
     Args:
         path: The file; it is only read, and from a copy.
-        public_key: The key it should be signed with; None trusts the key the file itself names, and then a ledger
+        public_key: A key it should have or have had; None trusts the key the file itself names, and then a ledger
             rewritten as a whole under another key is not found.
 
     Raises:
@@ -56,7 +56,7 @@ def verify_raw(raw: RawLedger, public_key: PublicKey | None = None) -> LedgerFac
         origin=raw.origin,
         role=genesis.role,
         unit=genesis.unit,
-        public_key=raw.public_key,
+        keys=raw.keys().all,
         size=checkpoint.size,
         root=checkpoint.root,
         account=account,

@@ -1,5 +1,7 @@
 """`fedseg ledger`: verify a ledger from its bytes, prove parts of it, and export it so that others can verify it."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -101,6 +103,8 @@ def prove(
 
     The proof of an entry is a file as in c2sp.org/tlog-proof, with the entry in it; the other is what a witness takes.
     """
+    from fedseg.ledger.checkpoint import parse_checkpoint
+    from fedseg.ledger.notes import parse_note
     from fedseg.simulation.prepare import storage_errors
 
     if (seq is None) == (from_ is None):
@@ -108,9 +112,9 @@ def prove(
             "prove takes an entry's number or --from, and not both", why="the two prove different things",
             fix="fedseg ledger prove LEDGER 3, or fedseg ledger prove LEDGER --from 3",
         )  # fmt: skip
-    raw, newest = _checked(path)
+    raw, _ = _checked(path)
     proof = _proof(raw, seq, from_)
-    text = proof.to_text()
+    text, under = proof.to_text(), parse_checkpoint(parse_note(proof.note).text)
     if out is not None:
         with storage_errors(out):
             out.write_text(text, "utf-8")
@@ -118,15 +122,15 @@ def prove(
         "kind": "consistency" if seq is None else "inclusion",
         "index": seq,
         "old_size": from_,
-        "origin": newest.origin,
-        "size": newest.size,
-        "root": newest.root.hex(),
+        "origin": under.origin,
+        "size": under.size,
+        "root": under.root.hex(),
         "hashes": [one.hex() for one in proof.hashes],
-        "verifier_key": raw.verifier_key.to_text(),
+        "verifier_key": raw.verifier_key_at(under.size).to_text(),
         "out": None if out is None else str(out),
         "proof": text,
     }
-    show(format_, data, lambda: text.removesuffix("\n") if out is None else f"{out}: {newest.size} entries")
+    show(format_, data, lambda: text.removesuffix("\n") if out is None else f"{out}: {under.size} entries")
 
 
 @app.command("check-proof")
@@ -141,10 +145,19 @@ def check_proof(
     old: Annotated[
         Path | None, typer.Option(help="The earlier checkpoint that the log must extend.", exists=True)
     ] = None,
+    change: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Proof of an entry by which the log has replaced the key you trust; repeatable, in order.", exists=True
+        ),
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Check a proof from any log, with nothing but the keys that you trust."""
-    trusted = _trusted(key, policy)
+    from fedseg.ledger.proof import InclusionProof
+
+    changes = [InclusionProof.from_text(_read_text(one)) for one in change or []]
+    trusted = _Trust(_trusted(key, policy), changes, datetime.now(UTC))
     proof = _read_text(file)
     data = _check_growth(proof, old, trusted) if proof.startswith("old ") else _check_entry(proof, entry, trusted)
     show(format_, data, lambda: _describe_proof(data))
@@ -243,13 +256,35 @@ def _trusted(key: str | None, policy: Path | None) -> "WitnessPolicy":
     return witnesses
 
 
-def _check_entry(text: str, entry: Path | None, trusted: "WitnessPolicy") -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Trust:
+    """Whose word is taken, and the changes of a log's key that are known."""
+
+    policy: "WitnessPolicy"
+    changes: "Sequence[InclusionProof]"
+    now: datetime
+
+    def check(self, note: str) -> "OpenedCheckpoint":
+        """As `WitnessPolicy.check`, by the key that the log had when it was as long as `note` says."""
+        from fedseg.ledger.checkpoint import parse_checkpoint
+        from fedseg.ledger.notes import parse_note
+        from fedseg.ledger.proof import follow_key
+
+        said, policy = parse_checkpoint(parse_note(note).text), self.policy
+        for change in self.changes:
+            changed = parse_checkpoint(parse_note(change.note).text)
+            if changed.origin == said.origin and changed.size < said.size:
+                policy = replace(policy, logs=follow_key(change, policy.logs))
+        return policy.check(note, self.now)
+
+
+def _check_entry(text: str, entry: Path | None, trusted: _Trust) -> dict[str, Any]:
     """Facts of an inclusion proof that holds."""
     from fedseg.ledger.merkle import leaf_hash
     from fedseg.ledger.proof import InclusionProof
 
     proof = InclusionProof.from_text(text)
-    opened = trusted.check(proof.note, datetime.now(UTC))
+    opened = trusted.check(proof.note)
     data = proof.extra if entry is None else entry.read_bytes()
     if data is None:
         raise SettingsError(
@@ -264,7 +299,7 @@ def _check_entry(text: str, entry: Path | None, trusted: "WitnessPolicy") -> dic
     }
 
 
-def _check_growth(text: str, old: Path | None, trusted: "WitnessPolicy") -> dict[str, Any]:
+def _check_growth(text: str, old: Path | None, trusted: _Trust) -> dict[str, Any]:
     """Facts of a consistency proof that holds."""
     from fedseg.ledger.proof import ConsistencyProof
 
@@ -273,8 +308,8 @@ def _check_growth(text: str, old: Path | None, trusted: "WitnessPolicy") -> dict
             "the earlier checkpoint is missing", why="this proof says what a log of then has become",
             fix="name the file of the earlier checkpoint with --old",
         )  # fmt: skip
-    proof, now = ConsistencyProof.from_text(text), datetime.now(UTC)
-    opened, before = trusted.check(proof.note, now), trusted.check(_read_text(old), now).checkpoint
+    proof = ConsistencyProof.from_text(text)
+    opened, before = trusted.check(proof.note), trusted.check(_read_text(old)).checkpoint
     proof.verify(before, opened.checkpoint)
     return _facts("consistency", opened) | {"old_size": before.size, "old_root": before.root.hex()}
 

@@ -6,16 +6,18 @@ root. Who has the key of the log, and for cosigned checkpoints a policy, needs n
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from fedseg.errors import VerificationError
-from fedseg.ledger.checkpoint import Checkpoint
-from fedseg.ledger.entries import ENTRY_LIMIT_BYTES
-from fedseg.ledger.keys import decode_base64, encode_base64
-from fedseg.ledger.merkle import HASH_BYTES, leaf_hash, verify_consistency, verify_inclusion
+from fedseg.ledger.checkpoint import Checkpoint, parse_checkpoint
+from fedseg.ledger.entries import ENTRY_LIMIT_BYTES, KEY_CHANGE, Entry
+from fedseg.ledger.key_change import open_key_change
+from fedseg.ledger.keys import PublicKey, decode_base64, encode_base64
+from fedseg.ledger.merkle import HASH_BYTES, Frontier, leaf_hash, verify_consistency, verify_inclusion
 from fedseg.ledger.notes import NOTE_LIMIT
 from fedseg.ledger.raw import RawLedger
+from fedseg.ledger.verifier_keys import VerifierKey, open_signed
 
 PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 _HASHES_LIMIT = 63
@@ -119,12 +121,17 @@ class ConsistencyProof:
 def prove_inclusion(raw: RawLedger, seq: int) -> InclusionProof:
     """That the entry `seq` is in `raw`, under its newest checkpoint, with the entry itself beside; `raw` was checked.
 
+    A change of key is proved under the checkpoint by which the old key has introduced the new one: for `follow_key`.
+
     Raises:
         ValueError: If there is no such entry.
     """
     history = raw.history()
-    proof = tuple(history.inclusion_proof(seq))
-    return InclusionProof(seq, proof, _newest_note(raw), raw.entries[seq].to_bytes())
+    size = history.size
+    if 0 <= seq < size and raw.entries[seq].kind == KEY_CHANGE:
+        size = seq + 1
+    proof = tuple(history.inclusion_proof(seq, size))
+    return InclusionProof(seq, proof, dict(raw.notes)[size], raw.entries[seq].to_bytes())
 
 
 def prove_consistency(raw: RawLedger, old_size: int) -> ConsistencyProof:
@@ -134,6 +141,34 @@ def prove_consistency(raw: RawLedger, old_size: int) -> ConsistencyProof:
         ValueError: If it never had so many, or `old_size` is 0: everything extends the empty log.
     """
     return ConsistencyProof(old_size, tuple(raw.history().consistency_proof(old_size)), _newest_note(raw))
+
+
+def follow_key(proof: InclusionProof, logs: Sequence[VerifierKey]) -> tuple[VerifierKey, ...]:
+    """These keys of logs after a change of key: the one that has signed its checkpoint is replaced by the next one.
+
+    Args:
+        proof: Of the entry that changes the key, as `prove_inclusion` makes it.
+        logs: Keys that are believed.
+
+    Raises:
+        VerificationError: If none of them has signed it, or it does not show that another key follows.
+    """
+    opened = open_signed(proof.note, logs)
+    checkpoint = parse_checkpoint(opened.text)
+    old = next((log for log in logs if opened.by(log) and log.name == checkpoint.origin), None)
+    if old is None or not isinstance(old.public_key, PublicKey):
+        raise _failed("no key of the log it is of, or one of another kind, has signed its checkpoint")
+    if proof.extra is None or checkpoint.size != proof.index + 1:
+        raise _failed("it lacks the entry, or its checkpoint does not end with it: it shows no change of key")
+    proof.verify(proof.extra, checkpoint)
+    try:
+        entry = Entry.from_bytes(proof.extra)
+    except ValueError as error:
+        raise _failed("its entry is not one of a ledger of ours") from error
+    # The hashes beside the last leaf are the roots of the complete subtrees to its left: the whole tree before it.
+    before = Checkpoint(old.name, proof.index, Frontier(proof.index, proof.hashes[::-1]).root())
+    new = replace(old, public_key=open_key_change(entry, before, old.public_key))
+    return tuple(new if log == old else log for log in logs)
 
 
 def _newest_note(raw: RawLedger) -> str:

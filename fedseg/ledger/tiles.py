@@ -4,6 +4,7 @@
     tile/0/000, tile/1/000.p/17     hashes: of entries; of full tiles of the level below; `.p/` where not yet full
     tile/entries/000                the entries, each with its length before it
     payload/SHA256                  the bytes that entries refer to, which the specification leaves to us
+    key-change/N                    as much ours: the checkpoint of N entries by which a key has introduced the next one
 
 Reading believes nothing: every file is bounded, plain and where it must be, every hash is computed from the entries.
 """
@@ -15,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from fedseg.errors import LedgerUnreadableError
+from fedseg.errors import LedgerUnreadableError, VerificationError
 from fedseg.ledger.canonical import sha256_hex
 from fedseg.ledger.checkpoint import parse_checkpoint
 from fedseg.ledger.entries import ENTRY_LIMIT_BYTES, PAYLOAD_LIMIT_BYTES, Genesis, History
+from fedseg.ledger.key_change import LogKeys
 from fedseg.ledger.notes import NOTE_LIMIT, Note, ed25519_key_id, parse_note
 from fedseg.ledger.raw import RawLedger
 
@@ -49,8 +51,9 @@ def export_tiles(raw: RawLedger, folder: Path) -> None:
         raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(folder))
     leaves = [entry.to_bytes() for entry in raw.entries]
     payloads = ((_payload_path(sha256_hex(data)), data) for data in raw.payloads.values())
-    newest = (CHECKPOINT_FILE, raw.notes[-1][1].encode("utf-8"))
-    for path, data in chain(_hash_tiles(history), _bundles(leaves), payloads, [newest]):
+    notes, newest = dict(raw.notes), (CHECKPOINT_FILE, raw.notes[-1][1].encode("utf-8"))
+    changes = ((_change_path(size), notes[size].encode("utf-8")) for size in _handovers(history) if size in notes)
+    for path, data in chain(_hash_tiles(history), _bundles(leaves), payloads, changes, [newest]):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
 
@@ -61,7 +64,8 @@ def is_tiles(folder: Path) -> bool:
 
 
 def read_tiles(folder: Path) -> RawLedger:
-    """The ledger in `folder`, with the newest checkpoint alone. Not checked yet, but that tiles and entries agree.
+    """The ledger in `folder`, with its newest checkpoint and those that introduce keys. Not checked yet, but that
+    tiles and entries agree.
 
     Signatures of others on the checkpoint, such as cosignatures, are left out: they are not the ledger's.
 
@@ -70,10 +74,7 @@ def read_tiles(folder: Path) -> RawLedger:
         VerificationError: If an entry is not canonical or not in its place, or the checkpoint is none.
     """
     files = _Files(folder)
-    try:
-        note = files.read(CHECKPOINT_FILE, NOTE_LIMIT).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _unreadable("its checkpoint is not text") from error
+    note = files.read_text(CHECKPOINT_FILE)
     size = parse_checkpoint(parse_note(note).text).size
     history = History()
     for path, width in _paths("entries", size):
@@ -82,7 +83,9 @@ def read_tiles(folder: Path) -> RawLedger:
         if files.read(path, len(data)) != data:
             raise _unreadable(f"{path} is not what its entries give")
     payloads = {id_: files.read(_payload_path(sha256), PAYLOAD_LIMIT_BYTES) for id_, sha256 in history.payloads.items()}
-    return RawLedger.from_history(history, [(size, _own_note(note, Genesis.of(history)))], payloads)
+    notes = {one: files.read_text(_change_path(one)) for one in _handovers(history)} | {size: note}
+    own = [(one, _own_note(text, history, one)) for one, text in notes.items()]
+    return RawLedger.from_history(history, own, payloads)
 
 
 class _Files:
@@ -105,6 +108,13 @@ class _Files:
             data = file.read(found.st_size)
         self._left -= len(data)
         return data
+
+    def read_text(self, path: str) -> str:
+        """A note."""
+        try:
+            return self.read(path, NOTE_LIMIT).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _unreadable(f"{path} is not text") from error
 
 
 def _open_plainly(path: str, flags: int) -> int:
@@ -164,9 +174,23 @@ def _payload_path(sha256: str) -> str:
     return f"payload/{sha256}"
 
 
-def _own_note(note: str, genesis: Genesis) -> str:
-    """The note with the signature of the ledger's own key alone."""
-    parsed, own = parse_note(note), (genesis.origin, ed25519_key_id(genesis.origin, genesis.public_key))
+def _change_path(size: int) -> str:
+    return f"key-change/{size}"
+
+
+def _handovers(history: History) -> list[int]:
+    return [entry.seq + 1 for entry in history.key_changes]
+
+
+def _own_note(note: str, history: History, size: int) -> str:
+    """The note of this size with the signature of the ledger's own key alone."""
+    genesis = Genesis.of(history)
+    try:
+        key = LogKeys.of(history).signer(size)
+    except VerificationError:
+        # `check_log` will say what is wrong with the change of key.
+        key = genesis.public_key
+    parsed, own = parse_note(note), (genesis.origin, ed25519_key_id(genesis.origin, key))
     return Note(parsed.text, tuple(one for one in parsed.signatures if (one.name, one.key_id) == own)).to_text()
 
 

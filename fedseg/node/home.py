@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedseg.errors import PolicyError, SettingsError, StorageError
 from fedseg.ledger.canonical import canonical, sha256_hex
+from fedseg.ledger.key_files import load_keys
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.store import Ledger
 from fedseg.node.register import Register
@@ -98,7 +100,8 @@ class NodeHome:
         (path / "node.toml").write_text(tomli_w.dumps(settings.model_dump()), encoding="utf-8")
         (path / "policy.yaml").write_bytes(policy)
         key = SigningKey.generate()
-        key.save(path / LOCAL / "keys" / "unit.key")
+        made = cls(path, settings)
+        key.save(made.key_file)
         SigningKey.generate().save(path / LOCAL / "keys" / "subjects.key")
         Register.create(path / LOCAL / "register.db").close()
         Ledger.create(
@@ -107,12 +110,21 @@ class NodeHome:
             key=key,
             body={"role": "unit", "unit": settings.unit},
         ).close()
-        return cls(path, settings)
+        return made
+
+    @property
+    def key_file(self) -> Path:
+        """Where the unit's signing key is kept."""
+        return self.path / LOCAL / "keys" / "unit.key"
 
     @functools.cached_property
     def key(self) -> SigningKey:
-        """The unit's signing key."""
-        return SigningKey.load(self.path / LOCAL / "keys" / "unit.key")
+        """The unit's signing key: the one that is in force in its ledger."""
+        keys = load_keys(self.key_file)
+        if len(keys) == 1:
+            return keys[0]
+        with self._open_ledger(keys) as ledger:
+            return next(key for key in keys if key.public == ledger.public_key)
 
     @functools.cached_property
     def subject_secret(self) -> bytes:
@@ -189,4 +201,7 @@ class NodeHome:
 
     def ledger(self) -> Ledger:
         """The unit's ledger."""
-        return Ledger.open(self.path / "ledger.db", self.key)
+        return self._open_ledger([self.key])
+
+    def _open_ledger(self, keys: Sequence[SigningKey]) -> Ledger:
+        return Ledger.open(self.path / "ledger.db", *keys)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from fedseg.errors import LedgerUnreadableError, NotApprovedError, PolicyError, TrustError
 from fedseg.ledger.entries import Entry
 from fedseg.ledger.journal import Journal, Transaction
-from fedseg.ledger.keys import PublicKey
+from fedseg.ledger.keys import PublicKey, SigningKey
 from fedseg.privacy.entries import (
     PLAN_CONTEXT,
     POLICY_CONTEXT,
@@ -220,6 +220,25 @@ class PrivacyAccount:
                 raise ValueError(f"after {state.rights_period} comes another day than {period}")
             body = RightsBatchBody(period=period, capacity=capacity, root=root.hex())
             transaction.append(body.kind, body.facts())
+
+    def replace_key(self, new_key: Callable[[], SigningKey], *, day: str) -> int:
+        """Log that from here on the ledger is signed with another key; the number of the entry.
+
+        Args:
+            new_key: Makes the key and keeps it safe; called once nothing speaks against it any more, while nobody else
+                can write.
+            day: Today, UTC.
+
+        Raises:
+            NotApprovedError: If an approved plan is not finished; nothing was logged.
+            ClockError: If the clock is behind the ledger.
+            ValueError: If the key is the ledger's already, or was once.
+        """
+        with self.journal.transaction() as transaction:
+            state = self.state_in(transaction)
+            state.require_day(day)
+            state.require_no_plan_open(day)
+            return transaction.change_key(new_key(), {"version": 1, "changed_on": day}).seq
 
     def plan_document(self, plan_sha256: str) -> bytes:
         """The bytes of an approved plan, as approved.

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import models_json_schema
 
 from fedseg.ledger.canonical import Json, canonical
-from fedseg.ledger.entries import Entry
+from fedseg.ledger.entries import KEY_CHANGE, Entry
 from fedseg.ledger.keys import PublicKey
 from fedseg.privacy.budget import fraction_text, parse_fraction
 
@@ -318,12 +318,40 @@ class RightsBatchBody(Body):
     """Merkle root (RFC 6962) over the salted commitments."""
 
 
-UnitBody = PolicyBody | DecisionBody | ApprovalBody | RefusalBody | ClosingBody | ReleaseBody | RightsBatchBody
+class KeyChangeBody(Body):
+    """The unit's key replaced; the ledger itself writes and checks key and signature (`ledger/key_change.py`)."""
+
+    kind: ClassVar[str] = KEY_CHANGE
+
+    public_key: PublicKeyText
+    """The new key."""
+    signature: Signature
+    """The new key's, over the ledger so far and the rest of this entry."""
+    changed_on: Day
+
+    @property
+    def day(self) -> Day:
+        """When it was made."""
+        return self.changed_on
+
+
+UnitBody = (
+    PolicyBody | DecisionBody | ApprovalBody | RefusalBody | ClosingBody | ReleaseBody | RightsBatchBody | KeyChangeBody
+)
 """Every entry of a unit's ledger but the first."""
 
 UNIT_KINDS: Final[Mapping[str, type[UnitBody]]] = {
     body.kind: body
-    for body in (PolicyBody, DecisionBody, ApprovalBody, RefusalBody, ClosingBody, ReleaseBody, RightsBatchBody)
+    for body in (
+        PolicyBody,
+        DecisionBody,
+        ApprovalBody,
+        RefusalBody,
+        ClosingBody,
+        ReleaseBody,
+        RightsBatchBody,
+        KeyChangeBody,
+    )
 }
 
 

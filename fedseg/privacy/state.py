@@ -29,6 +29,7 @@ from fedseg.privacy.entries import (
     ClosingBody,
     DecisionBody,
     Ending,
+    KeyChangeBody,
     PolicyBody,
     RefusalBody,
     ReleaseBody,
@@ -96,6 +97,10 @@ class Reservation:
     def is_expired(self, day: str) -> bool:
         """Whether its time is over on this day."""
         return self.ending is None and self.expires_on is not None and day > self.expires_on
+
+    def is_unfinished(self, day: str) -> bool:
+        """Whether a round of it may still be answered on this day."""
+        return self.ending is None and not self.is_expired(day) and len(self.answered) < len(self.step_rhos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +222,20 @@ class AccountState:
                 "the computer's clock is behind the unit's own ledger",
                 why=f"it says {day}, and the newest entry is of {self.newest_day}",
                 fix="set the clock right; consents that ended must not come back",
+            )
+
+    def require_no_plan_open(self, day: str) -> None:
+        """Refuse to replace the unit's key while a round may still be answered: plans name the key that signs replies.
+
+        Raises:
+            NotApprovedError: If there is such a plan.
+        """
+        unfinished = sorted(one.plan_sha256 for one in self.reservations.values() if one.is_unfinished(day))
+        if unfinished:
+            raise NotApprovedError(
+                "the unit's key cannot be replaced now",
+                why=f"plan {unfinished[0][:16]} is approved, names this key, and is not finished",
+                fix=f"wait for its last round, or end it: fedseg revoke {unfinished[0][:16]} --node HOME --keep-sent",
             )
 
     def require_same_source(self, plan_sha256: str, source_sha256: str) -> None:
@@ -355,8 +374,10 @@ def _apply(state: AccountState, body: UnitBody) -> AccountState:  # noqa: PLR091
             return _without_decisions(_with(state, ended), body.plan_sha256)
         case ReleaseBody():
             return _released(state, body)
-        case RightsBatchBody():  # pragma: no branch (every kind stands here)
+        case RightsBatchBody():
             return replace(state, rights_period=body.period)
+        case KeyChangeBody():  # pragma: no branch (every kind stands here)
+            return state
 
 
 def _approved(state: AccountState, body: ApprovalBody) -> AccountState:

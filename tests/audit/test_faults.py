@@ -24,7 +24,17 @@ from fedseg.privacy.budget import fraction_text, parse_fraction
 from fedseg.privacy.release import release_id
 from fedseg.segments.segmentation import SignedSegmentation, parse_signed
 from tests.forged_bundle import Evidence
-from tests.forged_ledger import Forgery, Line, approval_line, policy_line, resigned, under_policy
+from tests.forged_ledger import (
+    Forgery,
+    Line,
+    approval_line,
+    key_change_line,
+    policy_line,
+    resigned,
+    rights_line,
+    under_policy,
+    with_note,
+)
 from tests.small_federation import SmallFederation, policy_document
 
 HASH = "ab" * 32
@@ -112,6 +122,19 @@ def test_every_fault_has_a_code_and_whole_sentences_for_people(fault: Fault) -> 
 @shows(Fault.KEY)
 def signed_by_another(case: Case) -> None:
     verify_ledger(case.unit.write(case.path / "unit.db"), SigningKey.generate().public)
+
+
+@shows(Fault.KEY_CHANGE)
+def a_key_that_no_key_has_introduced(case: Case) -> None:
+    raw = case.raw()
+    case.verify_raw(with_note(raw, len(raw.entries), SigningKey.generate()))
+
+
+@shows(Fault.REPLACED)
+def the_old_key_after_its_end(case: Case) -> None:
+    case.unit.lines += [key_change_line(SigningKey.generate()), rights_line()]
+    raw = case.raw()
+    case.verify_raw(with_note(raw, len(raw.entries), case.unit.key))
 
 
 @shows(Fault.OWNER)

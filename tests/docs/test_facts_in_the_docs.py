@@ -146,6 +146,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg inbox show": [other, *node],
         "fedseg deny": [other, *node, "--reason", "no"],
         "fedseg revoke": [run.plan.digest, *node],
+        "fedseg key replace": [*node, "--yes"],
         "fedseg policy check": policy,
         "fedseg policy sign": [*policy, "--officer", "ann", "--officer-key", "officer.key"],
         "fedseg policy test": [*policy, "--plan", "plan.toml"],

@@ -53,6 +53,18 @@ class JournalContract(ABC):
         assert entry.body == {"rho": "1/8", "payload": {"id": "release-1", "sha256": sha256_hex(b"bytes")}}
         assert journal.payload("release-1") == b"bytes"
 
+    def test_a_change_of_key_lets_the_new_key_sign_what_follows(
+        self, journal: Journal, key: SigningKey, other_key: SigningKey
+    ) -> None:
+        with journal.transaction() as transaction:
+            transaction.append("note", {})
+            assert transaction.change_key(other_key, {"why": "planned"}).kind == "key_change"
+        assert open_checkpoint(self.newest_note(journal), key.public, ORIGIN).size == 3
+        with journal.transaction() as transaction:
+            transaction.append("note", {})
+        assert open_checkpoint(self.newest_note(journal), other_key.public, ORIGIN).size == 4
+        assert [entry.kind for entry in journal.entries()] == ["genesis", "note", "key_change", "note"]
+
     def test_a_transaction_sees_what_it_appended(self, journal: Journal) -> None:
         with journal.transaction() as transaction:
             transaction.append("charge", {}, payload=("release-1", b"bytes"))
