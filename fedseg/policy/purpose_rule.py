@@ -40,7 +40,7 @@ _VETOES: Final[Mapping[str, Veto]] = MappingProxyType(
     }
 )
 _JURISDICTIONS: Final = MappingProxyType({one.text: one for one in Jurisdiction if one})
-_MUST_BE_ABSENT: Final[Mapping[NoticeBasis, tuple[VetoName, ...]]] = MappingProxyType(
+DEMANDED_ABSENT: Final[Mapping[NoticeBasis, tuple[VetoName, ...]]] = MappingProxyType(
     {"eu-gdpr:A6-1-f": ("objection",), "us-ca:notice-and-opt-out": ("opt_out_sale", "opt_out_share")}
 )
 """What a customer who was told can say instead of no, and no policy may pass over."""
@@ -102,7 +102,7 @@ class ByNotice(Part):
 
     @model_validator(mode="after")
     def _honours_what_its_law_asks_for(self) -> Self:
-        missing = [name for name in _MUST_BE_ABSENT[self.basis] if name not in self.absent]
+        missing = [name for name in DEMANDED_ABSENT[self.basis] if name not in self.absent]
         if missing:
             raise ValueError(f"absent must also hold {', '.join(missing)}: {self.basis} rests on it")
         if self.basis == "us-ca:notice-and-opt-out" and self.jurisdictions != ("loc:US-CA",):

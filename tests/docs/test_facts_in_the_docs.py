@@ -148,6 +148,8 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg revoke": [run.plan.digest, *node],
         "fedseg key replace": [*node, "--yes"],
         "fedseg policy check": policy,
+        "fedseg policy explain": policy,
+        "fedseg policy diff": [*policy, *policy],
         "fedseg policy sign": [*policy, "--officer", "ann", "--officer-key", "officer.key"],
         "fedseg policy test": [*policy, "--plan", "plan.toml"],
         "fedseg consent import": ["consents.csv", "--mapping", "canonical-csv", *node],
