@@ -95,7 +95,7 @@ test-statistical: $(VENV)/.installed-test
 test-extras: $(EXTRAS)/.installed go-tools
 	$(call within,$(BUDGET_EXTRAS)) $(EXTRAS)/bin/python -m pytest -m extras tests/extras tests/foreign
 
-test-docs: $(VENV)/.installed-test
+test-docs: $(VENV)/.installed-test proxy-tools
 	$(call within,$(BUDGET_DOCS)) $(PYTEST) -m docs
 
 soak: $(VENV)/.installed-test

@@ -7,6 +7,7 @@ A code is a family and a word. Codes never change their meaning: scripts and aud
     L6   order of checkpoints       L11  bytes that were sent        L15  two histories
     L7   form of entries            L12  one side against the other
     L8   place of entries           B1-3 the file that evidence comes in
+                                    C1-12 certificates of erasure
 """
 
 import enum
@@ -16,6 +17,7 @@ from fedseg.errors import VerificationError
 _KEEP = "keep the file as evidence, rely on nothing in it, and ask its owner"
 _AGAIN = "get it again from its owner; if it fails again, keep it as evidence"
 _OFFICER = "tell the unit's privacy officer at once, and keep the file as evidence"
+_CERTIFIED = "keep it as evidence, and ask the unit's privacy officer what was erased, and when"
 _KEY_HOLDER = "Nobody but the key's owner can have written this."
 
 
@@ -382,6 +384,54 @@ class Fault(enum.Enum):
         "An entry holds a field that its kind does not have.",
         f"Ledgers are for ever, so no identifier and no count of customers may stand in one. {_KEY_HOLDER}",
         "do not pass the file on, for it may hold personal data, and tell its owner's privacy officer",
+    )
+    NO_CERTIFICATE = (
+        "C1-form",
+        "The file is not a certificate of erasure.",
+        "It was changed, or is something else.",
+        _CERTIFIED,
+    )
+    CERTIFICATE_KEY = (
+        "C1-key",
+        "No known key of the unit has signed the certificate.",
+        "Anybody can have written it, or the key that you know is not the unit's.",
+        "ask the unit for its public key by another way, and verify again with --key UNIT=PUBLICKEY",
+    )
+    UNCERTIFIED = (
+        "C3-unlogged",
+        "Nothing shows that the certificate is bound to the unit's ledger.",
+        "It can have been written at any time, and withdrawn at any time.",
+        _CERTIFIED,
+    )
+    BACKDATED = (
+        "C4-days",
+        "The days in the certificate do not follow each other.",
+        f"It was not made when it says. {_KEY_HOLDER}",
+        _CERTIFIED,
+    )
+    LATE = (
+        "C4-late",
+        "The erasure was completed after it was due.",
+        "The unit answered later than the law allows.",
+        "ask the unit why, or complain to the supervisory authority",
+    )
+    ROUNDS = (
+        "C5-rounds",
+        "The certificate says something else about rounds, their price or the policy than the unit's ledger.",
+        f"Rounds may have counted the person that it does not name. {_KEY_HOLDER}",
+        _CERTIFIED,
+    )
+    STORE_LEFT_OUT = (
+        "C7-stores",
+        "The certificate does not say of every store, once, what was done there.",
+        "What it leaves out may still hold something about the person.",
+        _CERTIFIED,
+    )
+    CONTRADICTED = (
+        "C12-twice",
+        "Two certificates of one request say different things.",
+        f"One of them is not true. {_KEY_HOLDER}",
+        _CERTIFIED,
     )
 
 

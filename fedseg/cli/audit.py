@@ -1,6 +1,7 @@
 """`fedseg audit`: put what a run has left into one file, and check such files with nothing but public keys."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from fedseg.errors import SettingsError, StorageError, VerificationError
 
 if TYPE_CHECKING:
     from fedseg.audit.archive import Member
+    from fedseg.audit.certificate import CertificateFacts
     from fedseg.audit.proof import EquivocationProof
     from fedseg.audit.review import Review
     from fedseg.ledger.keys import PublicKey
@@ -46,7 +48,9 @@ def bundle(
 def verify(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Bundles, also of several parties; or equivocation proofs."),
+        typer.Argument(
+            metavar="FILE...", help="Bundles, also of several parties; equivocation proofs; certificates of erasure."
+        ),
     ],
     key: Annotated[
         list[str] | None,
@@ -62,16 +66,25 @@ def verify(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Recompute everything in a bundle, and hold each side against the other. Needs no network and trusts nobody."""
-    from fedseg.audit.memory import read_memory, write_memory
-    from fedseg.audit.review import review
+    from fedseg.audit.certificate import review_certificates
+    from fedseg.audit.memory import Memory, read_memory, write_memory
+    from fedseg.audit.review import Review, review
+    from fedseg.certificate import FILE_START
 
     known = _known_keys(key or [], keys)
     memory = None if remember is None else read_memory(remember)
-    found = review({str(path): _read(path) for path in files}, known, memory)
+    read = {str(path): _read(path) for path in files}
+    certificates = {name: data for name, data in read.items() if data.startswith(FILE_START)}
+    others = {name: data for name, data in read.items() if name not in certificates}
+    nothing = Review((), (), (), (), (), memory or Memory())
+    found = review(others, known, memory) if others or not certificates else nothing
+    erasures, faults = review_certificates(certificates, known, [log.facts for log in found.logs])
+    found = replace(found, findings=(*found.findings, *faults))
     written = [_write_proof(proof, files[0].parent) for proof in found.proofs]
     if remember is not None and not found.findings:
         write_memory(remember, found.memory)
     facts = _facts(found, files, proofs=written, remembered=remember is not None and not found.findings)
+    facts["certificates"] = [{"file": name, **_erasure(one)} for name, one in erasures.items()]
     if not found.findings:
         show(format_, facts, lambda: _describe(found, facts))
         return
@@ -219,6 +232,30 @@ def _facts(found: "Review", files: list[Path], *, proofs: list[str], remembered:
     }
 
 
+def _erasure(found: "CertificateFacts") -> dict[str, Any]:
+    from fedseg.privacy.budget import epsilon_of, fraction_text, shown_epsilon
+
+    said = found.erasure
+    return {
+        "request": said.request_id,
+        "unit": said.unit,
+        "controller": said.controller,
+        "regulation": said.regulation,
+        "ground": said.ground,
+        "received": said.received,
+        "completed": said.completed,
+        "due": said.due,
+        "logged_for": found.period,
+        "stores": {one.store: one.method for one in said.stores},
+        "drawn": [one.model_dump() for one in said.drawn],
+        "rho": fraction_text(said.rho),
+        "delta": fraction_text(said.delta),
+        "epsilon": shown_epsilon(epsilon_of(said.rho, said.delta)),
+        "held_against_ledger": found.held_against_ledger,
+        "fingerprint": found.public_key.fingerprint(),
+    }
+
+
 def _member(member: "Member") -> dict[str, Any]:
     return {
         "name": member.name,
@@ -250,6 +287,7 @@ def _describe(found: "Review", facts: dict[str, Any]) -> str:
         "everything in it checks out" if facts["verified"] else f"FAILED: {count} finding{'s' if count > 1 else ''}",
         _describe_failures(facts),
         _describe_checked(facts),
+        *map(_describe_erasure, facts["certificates"]),
         "\n".join(f"NOTE     {one}." for one in facts["remarks"]),
         _describe_worth(found, facts),
     ]
@@ -276,6 +314,21 @@ def _describe_checked(facts: dict[str, Any]) -> str:
     )
 
 
+def _describe_erasure(one: dict[str, Any]) -> str:
+    rounds = sum(len(plan["steps"]) for plan in one["drawn"])
+    word = "recomputed from the ledger" if one["held_against_ledger"] else "the unit's word: its ledger was not given"
+    lines = [
+        f"{one['file']}: erasure for request {one['request']}",
+        f"    by      {one['unit']}, {one['controller']}; {one['regulation']} {one['ground']}",
+        f"    key     {one['fingerprint']}",
+        f"    days    received {one['received']}, completed {one['completed']}, due {one['due']}",
+        f"    logged  with the unit's entry for {one['logged_for']}",
+        *(f"    erased  {store}: {method}" for store, method in one["stores"].items()),
+        f"    before  {rounds} rounds were drawn, epsilon at most {one['epsilon']} for anybody in them; {word}",
+    ]
+    return "\n".join(lines)
+
+
 def _describe_worth(found: "Review", facts: dict[str, Any]) -> str:
     """What the evidence proves, if it does, and what it cannot."""
     lines = ["WARNING  the noise was simulated: not a differentially private release", ""] if found.simulated else []
@@ -285,8 +338,13 @@ def _describe_worth(found: "Review", facts: dict[str, Any]) -> str:
 
 
 def _proved(facts: dict[str, Any]) -> list[str]:
+    from fedseg.certificate import PROVES
+
     origins = {one["origin"] for one in facts["ledgers"]}
-    proved = ["whoever holds these keys has signed all of it, and not a byte was changed since"]
+    proved = list(PROVES) if facts["certificates"] else []
+    if proved and not origins:
+        return proved
+    proved += ["whoever holds these keys has signed all of it, and not a byte was changed since"]
     if origins - {"fedseg/server"}:
         proved += [
             "each release was allowed by the policy in force, approved beforehand and within the cap",
@@ -302,7 +360,12 @@ def _proved(facts: dict[str, Any]) -> list[str]:
 
 
 def _unproved(facts: dict[str, Any]) -> list[str]:
+    from fedseg.certificate import CANNOT_PROVE
+
+    if facts["certificates"] and not facts["ledgers"]:
+        return list(CANNOT_PROVE)
     unproved = [
+        *(CANNOT_PROVE if facts["certificates"] else ()),
         "that noise was really drawn, that only consented customers were counted, or that they exist",
         "that nothing was sent by other means",
     ]

@@ -26,6 +26,7 @@ from fedseg.cli import (
     segments,
     server,
     simulate,
+    subject,
 )
 from fedseg.cli.output import FORMAT, Format, FormatOption, show, show_error
 from fedseg.cli.settings import read_settings
@@ -51,6 +52,7 @@ app.add_typer(node.app, name="node")
 app.add_typer(job.app, name="job")
 app.add_typer(policy.app, name="policy")
 app.add_typer(consent.app, name="consent")
+app.add_typer(subject.app, name="subject")
 app.add_typer(budget.app, name="budget")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(audit.app, name="audit")

@@ -25,12 +25,12 @@ from fedseg.errors import (
 )
 from fedseg.ledger.canonical import canonical
 from fedseg.ledger.keys import SIGNATURE_BYTES, SigningKey
+from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
 from fedseg.node.source import SourceCheck, inspect_source, open_source
 from fedseg.plan import Plan, TrustModel, caps_of, policy_outcomes
-from fedseg.policy.consent import fold
 from fedseg.policy.document import Policy, load_policy
-from fedseg.policy.gate import Reason, decide, tally
+from fedseg.policy.gate import Reason, tally
 from fedseg.policy.rules import RuleOutcome
 from fedseg.privacy.account import PlanTerms, PrivacyAccount, day_of
 from fedseg.privacy.entries import DecisionBody, Ending, Verdict
@@ -297,7 +297,7 @@ def _preflight(home: NodeHome, plan: Plan, policy: Policy, *, now: datetime, exp
     state = _require_room(home, plan, policy)
     source = inspect_source(home, plan.encoders)
     with home.register() as register:
-        decisions = decide(fold(register.events(plan.purpose), now), policy, plan.purpose, now)
+        decisions = decide_now(home, register, policy, plan.purpose, now)
     reasons = dict(tally(open_source(home, [feature.column for feature in plan.encoders]), decisions))
     _require_cohort(reasons[Reason.ALLOWED], policy.rule(plan.purpose).min_cohort)
     return Preflight(

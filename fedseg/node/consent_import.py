@@ -67,6 +67,8 @@ class _Intake:
     """Takes batches of `DELIVERY_SCHEMA`."""
     report: BinaryIO
     """Takes a line for every refused line."""
+    erased: frozenset[bytes] = frozenset()
+    """Customers about whom nothing is kept any more."""
     lines: int = 0
     events: int = 0
     refused: int = 0
@@ -116,6 +118,8 @@ class _Intake:
             self.unattributed += 1
             raise
         subject = subject_key(identifier, self.home.subject_secret)
+        if subject in self.erased:
+            return []
         try:
             return list(read_events(self.mapping, record, identifier, subject, self.now))
         except ConsentEventError:
@@ -153,6 +157,8 @@ def import_consents(
 ) -> Imported:
     """Import an export: all of it, or nothing.
 
+    What it says of customers who were erased is passed over.
+
     Every line that cannot be read is reported with its number and reason in a file below LOCAL. One such line refuses
     the whole export, unless `accept_partial`: then the other lines are stored, and whoever has a refused line is
     denied, for every purpose, until an import that `corrects` this one.
@@ -168,7 +174,9 @@ def import_consents(
     if corrects is not None:
         _require_import(home, corrects)
     with _disk_errors(home), _nameless(home) as stage, _nameless(home) as report, ConsentFile(path, mapping) as source:
-        intake = _Intake(home, mapping, now, stage, report)
+        with home.rights() as rights:
+            erased = frozenset(rights.suppressed().to_pylist())
+        intake = _Intake(home, mapping, now, stage, report, erased)
         intake.read(source, progress)
         note = _note(mapping_name, source, intake)
         written = _write_report(home, report, note.id) if intake.refused else None

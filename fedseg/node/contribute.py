@@ -9,12 +9,12 @@ from fedseg.clustering.lattice import StepTerms
 from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.statistics import summarize
 from fedseg.errors import NotApprovedError, PlanMismatchError, PolicyError, RequestError
+from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
 from fedseg.node.source import open_source
 from fedseg.plan import Plan, parse_plan, policy_outcomes
-from fedseg.policy.consent import fold
 from fedseg.policy.document import Policy, load_policy
-from fedseg.policy.gate import ConsentedTable, admit, decide
+from fedseg.policy.gate import ConsentedTable, admit
 from fedseg.privacy.account import PrivacyAccount, day_of
 from fedseg.privacy.noise import Noise, NoiseSource
 from fedseg.privacy.release import Release, ReleaseTicket, recall, release
@@ -49,9 +49,10 @@ def contribute(
         charge = terms.mechanism.charge(terms.lattice.l2_sensitivity_squared)
         state.require_step(plan_sha256, request.step, ticket.release_id, charge, ticket.day)
         noise = Noise.draw(terms.mechanism, terms.length, source)
-        consented, ticket = _pass_gate(home, plan, policy, ticket, now)
-        statistic = summarize(encode(consented, plan.encoders), request, terms.lattice)
-        return release(statistic, noise, account, ticket, home.key)
+        with home.counting():
+            consented, ticket = _pass_gate(home, plan, policy, ticket, now)
+            statistic = summarize(encode(consented, plan.encoders), request, terms.lattice)
+            return release(statistic, noise, account, ticket, home.key)
 
 
 def reply_slot_seconds(home: NodeHome, plan_sha256: str) -> int:
@@ -151,7 +152,7 @@ def _pass_gate(
 ) -> tuple[ConsentedTable, ReleaseTicket]:
     """Consent as of now, at every round: the rows that may be counted, and a salted commitment to the decisions."""
     with home.register() as register:
-        decisions = decide(fold(register.events(plan.purpose), now), policy, plan.purpose, now)
+        decisions = decide_now(home, register, policy, plan.purpose, now)
         commitment = decisions.commitment(register.gate_salt(ticket.release_id), policy.digest)
     table = open_source(home, [feature.column for feature in plan.encoders])
     return admit(table, decisions, policy, plan.purpose), replace(ticket, gate_commitment=commitment)

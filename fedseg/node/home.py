@@ -6,11 +6,13 @@ HOME/ledger.db            the unit's privacy ledger
 HOME/LOCAL/               never leaves the unit: register.db, keys/, and whatever else holds personal data
 """
 
+import fcntl
 import functools
 import hashlib
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,10 +26,13 @@ from fedseg.ledger.key_files import load_keys
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.store import Ledger
 from fedseg.node.register import Register
+from fedseg.node.rights_register import RightsRegister
 from fedseg.privacy.entries import OfficerSignature
 from fedseg.privacy.signatures import read_policy_signatures
 
 LOCAL = "LOCAL"
+RIGHTS_FILE = "rights.db"
+_ROUNDS_LOCK = "rounds.lock"
 
 
 class SourceSettings(BaseModel):
@@ -198,6 +203,52 @@ class NodeHome:
     def register(self) -> Register:
         """The unit's consent register."""
         return Register(self.path / LOCAL / "register.db")
+
+    def rights(self) -> RightsRegister:
+        """The unit's register of rights requests, and of everybody who must not be counted again."""
+        path = self.path / LOCAL / RIGHTS_FILE
+        register = RightsRegister(path)
+        self.hand_over(path)
+        return register
+
+    @contextmanager
+    def counting(self) -> Generator[None]:
+        """From the gate to the release of a round; any number at once.
+
+        Raises:
+            StorageError: If the lock's file cannot be made.
+        """
+        with self._rounds_locked(fcntl.LOCK_SH):
+            yield
+
+    def wait_for_rounds(self) -> None:
+        """Until every round whose gate has been passed is released, or its process is gone.
+
+        Who is kept from being counted before this is called stands in no release that is committed after it.
+
+        Raises:
+            StorageError: If the lock's file cannot be made.
+        """
+        with self._rounds_locked(fcntl.LOCK_EX):
+            pass
+
+    @contextmanager
+    def _rounds_locked(self, how: int) -> Generator[None]:
+        path = self.path / LOCAL / _ROUNDS_LOCK
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(
+                f"{path} cannot be opened",
+                why=error.strerror or "unknown cause",
+                fix="free space, or check who may write",
+            ) from error
+        try:
+            self.hand_over(path)
+            fcntl.flock(descriptor, how)
+            yield
+        finally:
+            os.close(descriptor)
 
     def ledger(self) -> Ledger:
         """The unit's ledger."""

@@ -11,12 +11,12 @@ import secrets
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 import pyarrow as pa
 
@@ -28,6 +28,9 @@ from fedseg.policy.purposes import Purpose
 APPLICATION_ID: Final = 0x46535247
 """Marks the file as a register: "FSRG"."""
 SCHEMA_VERSION: Final = 2
+
+KEY: Final = tuple(EVENT_SCHEMA.names)
+"""What makes an event: the same in all of these is the same event."""
 
 EVIDENCE: Final = ("source", "record_id", "notice_uri", "notice_language", "method")
 """What is kept beside an event to show that it happened; text, empty where nothing was said."""
@@ -108,7 +111,11 @@ _UNDATED: Final = f"""{_INSERT} WHERE NOT EXISTS (
 ) ON CONFLICT DO NOTHING"""  # noqa: S608 (nothing but what stands here)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NO_END: Final = 0
+NO_END: Final = 0
+"""`valid_until` of kinds that have no end."""
+Row: TypeAlias = "tuple[Any, ...]"
+"""Cells of a table of the register, times in microseconds since 1970."""
+
 _READ: Final = "BEGIN"
 _WRITE: Final = "BEGIN IMMEDIATE"
 """Takes the write lock at once, so that two writers wait for each other rather than fail halfway."""
@@ -143,6 +150,58 @@ class Delivery:
     """Customers of whom a line could not be read: denied from now on."""
     corrects: str | None = None
     """Id of an earlier import whose unread lines this one brings corrected: nobody is denied for those any more."""
+
+
+class ConsentRegister(Protocol):
+    """What every register does, wherever it keeps its tables. Each method is told of in `Register`."""
+
+    def append_events(self, events: Iterable[ConsentEvent]) -> int:
+        """Store all of the events or none; those already there are passed over. LOCAL: how many were new."""
+        ...
+
+    def take_in(self, delivery: Delivery) -> int:
+        """Store what an import brings, all of it or nothing. LOCAL: how many events were new."""
+        ...
+
+    def imports(self) -> list[ImportNote]:
+        """LOCAL: the imports so far, the latest first."""
+        ...
+
+    def knows(self, subjects: Iterable[bytes]) -> int:
+        """LOCAL: of how many of these customers there is any event."""
+        ...
+
+    def events(self, purpose: str) -> pa.Table:
+        """All events about a purpose, about every purpose, and of unknown scopes."""
+        ...
+
+    def events_of(self, subject: bytes) -> list[dict[str, str | None]]:
+        """LOCAL: all events about one customer with their evidence, as text."""
+        ...
+
+    def forget_subjects(self, subjects: Iterable[bytes]) -> None:
+        """Delete everything about these people."""
+        ...
+
+    def gate_salt(self, release_id: str) -> bytes:
+        """The salt of a release's gate commitment, the same each time until it is forgotten."""
+        ...
+
+    def forget_salt(self, release_id: str) -> None:
+        """Erase a salt."""
+        ...
+
+    def close(self) -> None:
+        """Close it; nothing more can be asked."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        ...
 
 
 class Register:
@@ -206,7 +265,7 @@ class Register:
             connection.executemany(
                 f"INSERT INTO event ({', '.join(EVENT_SCHEMA.names)}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 (our own names)
                 " ON CONFLICT DO NOTHING",
-                map(_row, events),
+                map(event_row, events),
             )
             return connection.total_changes - before
 
@@ -258,16 +317,20 @@ class Register:
 
         For each customer of whom a line could not be read there is one of the unknown kind `UNREAD`, for every purpose.
         """
-        # Left out are the other known purposes, not what this version cannot name: `fold` denies for such events.
-        others = [str(other) for other in Purpose if str(other) != purpose]
         with self._transaction(_READ) as connection:
             cursor = connection.execute(
                 "SELECT subject, purpose, kind, event_time, recorded_at, nullif(valid_until, ?), notice_version"
                 " FROM event WHERE purpose NOT IN (SELECT value FROM json_each(?))"
                 " UNION ALL SELECT subject, ?, ?, imported_at, imported_at, NULL, 0 FROM unread",
-                (_NO_END, json.dumps(others), EVERY_PURPOSE, UNREAD),
+                (NO_END, json.dumps(other_purposes(purpose)), EVERY_PURPOSE, UNREAD),
             )
-            return pa.Table.from_batches(_batches(cursor), EVENT_SCHEMA)
+            return pa.Table.from_batches(batches_of(iter(lambda: cursor.fetchmany(_CHUNK_ROWS), [])), EVENT_SCHEMA)
+
+    def events_of(self, subject: bytes) -> list[dict[str, str | None]]:
+        """LOCAL: all events about one customer with their evidence, as text; for the customer alone."""
+        with self._transaction(_READ) as connection:
+            rows = connection.execute("SELECT * FROM event WHERE subject = ? ORDER BY event_time, kind", (subject,))
+            return [shown_event(row) for row in rows]
 
     def forget_subjects(self, subjects: Iterable[bytes]) -> None:
         """Delete everything about these people, and overwrite where it stood; who is not there is passed over."""
@@ -281,7 +344,7 @@ class Register:
         with self._transaction(_WRITE) as connection:
             connection.execute(
                 "INSERT INTO gate_salt VALUES (?, ?) ON CONFLICT DO NOTHING",
-                (release_id, secrets.token_bytes(SALT_BYTES)),
+                (release_id, new_salt()),
             )
             (salt,) = connection.execute("SELECT salt FROM gate_salt WHERE release_id = ?", (release_id,)).fetchone()
         assert isinstance(salt, bytes)
@@ -291,6 +354,11 @@ class Register:
         """Erase a salt, so that nobody can open the commitment any more. Asking for it again draws another one."""
         with self._transaction(_WRITE) as connection:
             connection.execute("DELETE FROM gate_salt WHERE release_id = ?", (release_id,))
+
+    def rows(self, table: str) -> Iterator[Row]:
+        """LOCAL: everything in one of the register's tables, as it is stored."""
+        with self._transaction(_READ) as connection:
+            yield from connection.execute(f"SELECT * FROM {table}")  # noqa: S608 (a name of ours)
 
     def close(self) -> None:
         """Close the file; nothing more can be asked."""
@@ -386,31 +454,57 @@ def from_microseconds(moment: int) -> datetime:
     return _EPOCH + timedelta(microseconds=moment)
 
 
-def _row(event: ConsentEvent) -> tuple[bytes, str, str, int, int, int, int]:
+def new_salt() -> bytes:
+    """A salt for one gate commitment."""
+    return secrets.token_bytes(SALT_BYTES)
+
+
+def other_purposes(purpose: str) -> list[str]:
+    """The known purposes but this one. What this version cannot name is none of them: `fold` denies for such events."""
+    return [str(other) for other in Purpose if str(other) != purpose]
+
+
+def shown_event(row: Row) -> dict[str, str | None]:
+    """A row of the table of events as people read it, without its subject."""
+    names = (*KEY, *EVIDENCE)[1:]
+    return dict(zip(names, map(_shown, names, row[1:]), strict=True))
+
+
+def _shown(name: str, value: int | str) -> str | None:
+    """A cell of the table of events as people read it."""
+    if name == "valid_until" and value == NO_END:
+        return None
+    is_moment = name in {"event_time", "recorded_at", "valid_until"}
+    return from_microseconds(value).isoformat() if is_moment and isinstance(value, int) else str(value)
+
+
+def event_row(event: ConsentEvent) -> Row:
+    """The event's cells, in the order of `KEY`."""
     return (
         event.subject,
         str(event.purpose),
         str(event.kind),
         to_microseconds(event.event_time),
         to_microseconds(event.recorded_at),
-        _NO_END if event.valid_until is None else to_microseconds(event.valid_until),
+        NO_END if event.valid_until is None else to_microseconds(event.valid_until),
         event.notice_version,
     )
 
 
-def _by_statement(batch: pa.RecordBatch, moment: int, *, undated: bool) -> dict[str, list[tuple[Any, ...]]]:
+def _by_statement(batch: pa.RecordBatch, moment: int, *, undated: bool) -> dict[str, list[Row]]:
     """The rows of a batch, dated or undated, under the statement that stores them, in the order of their keys."""
-    found: dict[str, list[tuple[Any, ...]]] = {_STATED: [], _HEARD_NOW: [], _UNDATED: []}
+    found: dict[str, list[Row]] = {_STATED: [], _HEARD_NOW: [], _UNDATED: []}
     whole = (one.cast(pa.int64()) if pa.types.is_timestamp(one.type) else one for one in batch.columns)
     for row in sorted(zip(*(one.to_pylist() for one in whole), strict=True), key=lambda row: row[0]):
         event_time, recorded_at, valid_until = row[3:6]
         if (event_time is None) is undated:
             statement = _UNDATED if undated else _STATED if recorded_at is not None else _HEARD_NOW
-            found[statement].append((*row[:5], valid_until or _NO_END, *row[6:], moment))
+            found[statement].append((*row[:5], valid_until or NO_END, *row[6:], moment))
     return found
 
 
-def _batches(cursor: sqlite3.Cursor) -> Iterator[pa.RecordBatch]:
-    while rows := cursor.fetchmany(_CHUNK_ROWS):
+def batches_of(chunks: Iterable[Sequence[Row]]) -> Iterator[pa.RecordBatch]:
+    """Rows of `KEY` as batches of `EVENT_SCHEMA`."""
+    for rows in chunks:
         columns = zip(zip(*rows, strict=True), EVENT_SCHEMA.types, strict=True)
         yield pa.record_batch([pa.array(column, kind) for column, kind in columns], schema=EVENT_SCHEMA)

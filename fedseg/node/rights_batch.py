@@ -1,76 +1,29 @@
 """One entry a day about customers' rights requests, whether there were none, one or thousands.
 
-An entry for each request would tell everybody who sees the ledger when somebody left. So all of a day's commitments go
-into one Merkle tree of fixed size, filled up with random numbers, and its root is what is logged, once for every day.
+An entry for each request would tell everybody who sees the ledger when somebody left. So all of a day's certificates go
+into one tree (`rights_tree`), and its root is what is logged, once for every day that is over.
 """
 
-import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fedseg.ledger.merkle import HASH_BYTES, Tree, leaf_hash
 from fedseg.node.home import NodeHome
+from fedseg.node.rights_tree import CAPACITY
 from fedseg.privacy.account import PrivacyAccount, day_of, next_day
-
-CAPACITY = 2**14
-"""Leaves of a day's tree. What does not fit waits for the next day."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a commitment stands in its day's tree: what its owner needs to show that it is in there."""
-
-    index: int
-    path: tuple[bytes, ...]
-    """Inclusion proof (RFC 6962), lowest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A day's tree."""
-
-    root: bytes
-    places: tuple[Place, ...]
-    """Of the commitments, in the order they were given in."""
-
-
-def make_batch(commitments: Sequence[bytes], capacity: int = CAPACITY) -> Batch:
-    """The tree over these salted commitments and as much random filling as makes `capacity` leaves, in random order.
-
-    A commitment is as long and as random as the filling, so whoever does not know its salt cannot tell them apart.
-
-    Raises:
-        ValueError: If there are more than `capacity`, or one is not 32 bytes long.
-    """
-    if len(commitments) > capacity or any(len(one) != HASH_BYTES for one in commitments):
-        raise ValueError(f"a batch takes at most {capacity} commitments of {HASH_BYTES} bytes")
-    filling = [secrets.token_bytes(HASH_BYTES) for _ in range(capacity - len(commitments))]
-    order = list(range(capacity))
-    secrets.SystemRandom().shuffle(order)
-    leaves = [b""] * capacity
-    for index, value in zip(order, [*commitments, *filling], strict=True):
-        leaves[index] = leaf_hash(value)
-    tree = Tree(leaves)
-    return Batch(
-        tree.root(), tuple(Place(index, tuple(tree.inclusion_proof(index))) for index in order[: len(commitments)])
-    )
 
 
 def log_days(home: NodeHome, now: datetime) -> list[str]:
     """Log the batch of every day that is over and has none yet; the days.
 
-    A unit's first batch is of the day before it is first asked for one. This version takes no rights requests, so all
-    that is in a batch is filling; nobody who sees the ledger could tell.
+    A unit's first batch is of the day before it is first asked for one.
     """
     last_over = day_of(now - timedelta(days=1))
     logged: list[str] = []
-    with home.ledger() as ledger:
+    with home.ledger() as ledger, home.rights() as rights:
         account = PrivacyAccount(ledger)
         latest = account.state().rights_period
         period = last_over if latest is None else next_day(latest)
         while period <= last_over:
-            account.add_rights_batch(period=period, capacity=CAPACITY, root=make_batch(()).root)
+            account.add_rights_batch(period=period, capacity=CAPACITY, root=rights.batch_root(period, CAPACITY))
             logged.append(period)
             period = next_day(period)
     return logged

@@ -118,6 +118,32 @@ def inspect_source(home: NodeHome, features: Sequence[Feature]) -> SourceCheck:
     return SourceCheck(rows, len(seen), rows - without_key - len(seen), without_key, missing, outside, reader.left_out)
 
 
+def identifiers_of(cells: pa.Array) -> list[bytes | None]:
+    """The identifiers in a column of a source, as bytes; None where there is none."""
+    return [one or None for one in _bytes_of(_plain(cells)).to_pylist()]
+
+
+def rows_of(home: NodeHome, subject: bytes) -> list[dict[str, str | None]]:
+    """LOCAL: all that the source says about one customer, every column, as text; for the customer alone.
+
+    Raises:
+        DataError: If the source cannot be read.
+    """
+    reader = _Reader(home, ())
+    reader.require_columns()
+    found: list[dict[str, str | None]] = []
+    for batch in reader.whole():
+        keys = [one and subject_key(one, reader.secret) for one in identifiers_of(batch.column(reader.subject))]
+        for place in (number for number, key in enumerate(keys) if key == subject):
+            cells = zip(batch.schema.names, batch.columns, strict=True)
+            found.append({name: _shown(column[place].as_py()) for name, column in cells})
+    return found
+
+
+def _shown(cell: object) -> str | None:
+    return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else None if cell is None else str(cell)
+
+
 def read_cells(cells: pa.Array, kind: ColumnType) -> pa.Array:
     """A column of a source as a table has it: null where nothing can be read, each cell by itself."""
     return _READERS[kind](_plain(cells))
@@ -179,8 +205,8 @@ class _Reader:
     def batches(self) -> Iterator[pa.RecordBatch]:
         schema = table_schema(self.features)
         for raw in self._raw():
-            identifiers = _bytes_of(_plain(raw.column(self.subject))).to_pylist()
-            keys = [subject_key(one, self.secret) if one else None for one in identifiers]
+            identifiers = identifiers_of(raw.column(self.subject))
+            keys = [None if one is None else subject_key(one, self.secret) for one in identifiers]
             arrays = [
                 pa.array(keys, SUBJECT_TYPE),
                 *(read_cells(raw.column(self.columns[one.name]), one.type) for one in self.features),
@@ -198,8 +224,14 @@ class _Reader:
         except (OSError, ValueError) as error:  # Arrow's own errors are ValueErrors
             raise self._unreadable(error) from error
 
+    def whole(self) -> Iterator[pa.RecordBatch]:
+        """Every column of the file."""
+        return self._columns(self._schema().names)
+
     def _raw(self) -> Iterator[pa.RecordBatch]:
-        wanted = [self.subject, *dict.fromkeys(self.columns.values())]
+        return self._columns([self.subject, *dict.fromkeys(self.columns.values())])
+
+    def _columns(self, wanted: Sequence[str]) -> Iterator[pa.RecordBatch]:
         try:
             if self.format == "parquet":
                 with pq.ParquetFile(self.path) as file:
@@ -251,7 +283,7 @@ class _WellFormedLines(io.RawIOBase):
         if self._file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
             self._file.seek(0)
         self.header = self._file.readline(LINE_BYTES_MAX)
-        fields = _fields(self.header)
+        fields = fields_in(self.header)
         if fields is None:
             self._file.close()
             raise ValueError("the first line is not a record")
@@ -281,14 +313,14 @@ class _WellFormedLines(io.RawIOBase):
         """The lines that are one record of `fields` fields; of a line too long, only a piece is ever in memory."""
         starts_line = True
         while piece := self._file.readline(LINE_BYTES_MAX):
-            if starts_line and _fields(piece) == fields:
+            if starts_line and fields_in(piece) == fields:
                 yield piece
             elif starts_line and piece.strip():
                 self.left_out += 1
             starts_line = piece.endswith(b"\n")
 
 
-def _fields(line: bytes) -> int | None:
+def fields_in(line: bytes) -> int | None:
     """How many fields the record on this line has; None if the line is not one record, or only a piece of a line."""
     is_whole = line.endswith(b"\n") or len(line) < LINE_BYTES_MAX
     if not (is_whole and RECORD.fullmatch(line.rstrip(b"\r\n"))):

@@ -1,5 +1,6 @@
 """Each fault of the table is shown by evidence that has it, forged with the true keys; a fault that nothing shows fails."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -8,22 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from fedseg.audit.certificate import review_certificates, verify_certificate
 from fedseg.audit.entries import failed
 from fedseg.audit.faults import Fault
 from fedseg.audit.memory import Memory
 from fedseg.audit.proof import PROOF_START
 from fedseg.audit.review import review
 from fedseg.audit.verify import check_against_units, recompute_segmentation, verify_ledger
+from fedseg.certificate import ProvenCertificate
 from fedseg.errors import VerificationError
 from fedseg.ledger.export import export_ledger
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.raw import RawLedger
 from fedseg.ledger.reading import read_ledger
+from fedseg.node.home import NodeHome
 from fedseg.plan import parse_plan
 from fedseg.privacy.budget import fraction_text, parse_fraction
 from fedseg.privacy.release import release_id
 from fedseg.segments.segmentation import SignedSegmentation, parse_signed
 from tests.forged_bundle import Evidence
+from tests.forged_certificate import copied, forged_certificate, true_certificate, unit_with_rounds
 from tests.forged_ledger import (
     Forgery,
     Line,
@@ -48,6 +53,11 @@ class Case:
     unit: Forgery
     server: Forgery
     path: Path
+
+    @functools.cached_property
+    def certified(self) -> NodeHome:
+        """A unit that has answered a plan's rounds, the day before somebody is erased; to be changed."""
+        return copied(unit_with_rounds(), self.path / "certified")
 
     def verify_unit(self) -> None:
         self.unit.verify(self.path / "unit.db")
@@ -543,3 +553,58 @@ def nothing_but_a_plan(case: Case) -> None:
 @shows(Fault.MEMBER)
 def a_member_changed_in_its_place(case: Case) -> None:
     audit({"run.zip": case.evidence().packed().replace(b"fedseg/unit/north", b"fedseg/unit/nord!")})
+
+
+# Certificates of erasure
+
+
+def check_certificate(case: Case, data: bytes) -> None:
+    ledger = verify_ledger(case.certified.path / "ledger.db", case.certified.key.public)
+    verify_certificate(data, [], ledger)
+
+
+@shows(Fault.NO_CERTIFICATE)
+def bytes_that_are_no_certificate(case: Case) -> None:
+    check_certificate(case, true_certificate(case.certified)[:-2])
+
+
+@shows(Fault.CERTIFICATE_KEY)
+def a_certificate_without_a_known_key(case: Case) -> None:
+    verify_certificate(true_certificate(case.certified), [SigningKey.generate().public])
+
+
+@shows(Fault.UNCERTIFIED)
+def a_certificate_with_another_salt(case: Case) -> None:
+    found = ProvenCertificate.from_bytes(true_certificate(case.certified))
+    check_certificate(case, replace(found, salt=bytes(32)).to_bytes())
+
+
+@shows(Fault.BACKDATED)
+def an_erasure_of_a_later_day(case: Case) -> None:
+    check_certificate(case, forged_certificate(case.certified, completed="2025-06-03"))
+
+
+@shows(Fault.LATE)
+def an_erasure_after_it_was_due(case: Case) -> None:
+    check_certificate(case, forged_certificate(case.certified, due="2025-05-31"))
+
+
+@shows(Fault.ROUNDS)
+def rounds_that_are_not_named(case: Case) -> None:
+    check_certificate(case, forged_certificate(case.certified, drawn=[]))
+
+
+@shows(Fault.STORE_LEFT_OUT)
+def a_store_that_is_not_named(case: Case) -> None:
+    check_certificate(case, forged_certificate(case.certified, stores=[]))
+
+
+@shows(Fault.CONTRADICTED)
+def two_certificates_of_one_request(case: Case) -> None:
+    one, other = case.certified, copied(case.certified, case.path / "other")
+    files = {
+        "one": forged_certificate(one, request_id="ab" * 16),
+        "two": forged_certificate(other, request_id="ab" * 16, ground="17(1)(a)"),
+    }
+    _, (finding,) = review_certificates(files, {"north": one.key.public}, [])
+    raise failed(finding.fault, finding.what)

@@ -29,6 +29,7 @@ COMMANDS = {
     "job",
     "policy",
     "consent",
+    "subject",
     "budget",
     "ledger",
     "audit",

@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +18,10 @@ from fedseg.clustering.bins import BINS
 from fedseg.clustering.schedule import INTEGERS_MAX, Kind
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.reading import read_ledger
+from fedseg.node.home import NodeHome
+from fedseg.node.rights_batch import log_days
 from fedseg.plan import Plan, parse_plan
+from fedseg.policy.rights import Right
 from fedseg.privacy.budget import epsilon_of, parse_fraction, shown_epsilon
 from fedseg.simulation.data import all_customers, split_units
 from fedseg.simulation.runner import RunResult
@@ -133,6 +137,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
     (run.out / "ids.txt").write_text("C1\n", encoding="utf-8")
     consents = "identifier,purpose,kind,event_time,valid_until\nC1,*,objection,2026-01-01T00:00:00Z,\n"
     (run.out / "consents.csv").write_text(consents, encoding="utf-8")
+    asked = ["--id-file", "ids.txt", "--ticket", "T-1", *node]
     calls: dict[str, Sequence[str]] = {
         "fedseg plan init": ["columns.toml"],
         "fedseg plan check": ["plan.toml"],
@@ -156,6 +161,18 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg consent mapping": [],
         "fedseg consent status": node,
         "fedseg consent withdraw": ["--id-file", "ids.txt", *node],
+        "fedseg subject receive": ["access", *asked, "--check-identity"],
+        "fedseg subject verified": ["", *node],
+        "fedseg subject extend": ["", "--reason", "many requests", *node],
+        "fedseg subject deny": ["", "--reason", "other", "--explanation", "no", *node],
+        "fedseg subject restrict": asked,
+        "fedseg subject object": asked,
+        "fedseg subject opt-out": asked,
+        "fedseg subject limit": asked,
+        "fedseg subject export": [*asked, "--out", "answer.json"],
+        "fedseg subject erase": [*asked, "--yes"],
+        "fedseg subject status": node,
+        "fedseg subject sweep": node,
         "fedseg budget show": [ledger],
         "fedseg budget preview": ["other.toml", *node],
         "fedseg budget history": [ledger],
@@ -174,6 +191,9 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg version": [],
     }
     found = {name: _data_keys([*name.split()[1:], *rest], capsys) for name, rest in calls.items()}
+    found["fedseg subject certificate"] = _data_keys(
+        ["subject", "certificate", _erased_until_tomorrow(Path("partner-a")), "--out", "certificate.json", *node], capsys
+    )
     # Beside what is its own, the inbox shows what `fedseg approve` does.
     found["fedseg inbox show"] = [key for key in found["fedseg inbox show"] if key == "plan"]
     # A server spends nothing: its ledger's account part is left out of the comparison.
@@ -184,6 +204,14 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
     swept = ["simulate", str(ROOT / "simulations/blobs/scenario.toml"), "--out", "swept", "--sweep"]
     found["fedseg simulate --sweep …"] = _data_keys([*swept, "data.blobs.customers=1500"], capsys)
     assert {name: sorted(one) for name, one in documented.items()} == {name: sorted(one) for name, one in found.items()}
+
+
+def _erased_until_tomorrow(unit: Path) -> str:
+    """The request of the unit's erasure, once the day is over."""
+    home = NodeHome.open(unit)
+    log_days(home, datetime.now(UTC) + timedelta(days=1))
+    with home.rights() as rights:
+        return next(one.request.id for one in rights.requests() if one.request.right is Right.ERASURE)
 
 
 def _data_keys(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> list[str]:

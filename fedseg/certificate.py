@@ -1,0 +1,212 @@
+"""Certificates of erasure: an in-toto Statement (v1) in a DSSE envelope, and the file that proves its day. Pure.
+
+A certificate names its request by a random number and nobody by anything. That it was made by a certain day shows in
+the unit's ledger: its salted commitment stands in the tree of a day, whose root is that day's `rights_batch` entry.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, ValidationError
+
+from fedseg.errors import VerificationError
+from fedseg.ledger.canonical import Json, canonical, parse_canonical
+from fedseg.ledger.dsse import seal, unseal
+from fedseg.ledger.keys import PublicKey, SigningKey
+from fedseg.ledger.merkle import HASH_BYTES, leaf_hash, verify_inclusion
+from fedseg.privacy.entries import Count, Day, Exact, Hash, Part, RightsBatchBody, UnitName
+from fedseg.privacy.state import AccountState
+
+PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE: Final = "https://fedseg.dev/attestation/erasure/v1"
+SALT_BYTES: Final = 32
+FILE_START: Final = b'{"envelope":'
+"""How the file of a certificate begins: its canonical JSON has this key first."""
+FILE_LIMIT_BYTES: Final = 1024 * 1024
+
+STORES: Final = ("customers", "consent")
+"""Where a unit of this version keeps something about a customer; each must be in a certificate."""
+
+PROVES: Final = (
+    "the unit has signed that on this day it removed what it held of this request's person from the stores named",
+    "it cannot withdraw that, change it, or date it back: it is bound to that day's entry in the unit's ledger",
+    "what it says of rounds and their price is what the ledger says: nothing released later can have counted them",
+)
+CANNOT_PROVE: Final = (
+    "that no other copy exists: elsewhere in the unit, in backups, or on the disk below the files",
+    "that the rounds named counted the person: it names all that were drawn before, for everybody alike",
+)
+
+_COMMITMENT_TAG: Final = b"fedseg/erasure-certificate/v1\n"
+
+
+class ErasedStore(Part):
+    """One place that held something about the person, and what was done there."""
+
+    store: Literal["customers", "consent"]
+    method: Literal["rewritten without their rows", "rows deleted and overwritten"]
+
+
+class DrawnRounds(Part):
+    """The rounds of a plan that were drawn before the erasure, and may have counted the person."""
+
+    plan_sha256: Hash
+    steps: Annotated[list[Count], Field(min_length=1)]
+
+
+class ErasureFacts(Part):
+    """What a unit certifies about one erasure."""
+
+    request_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    regulation: Literal["gdpr", "ccpa"]
+    ground: Annotated[str, Field(pattern=r"^(17\(1\)\([a-f]\)|1798\.105)$")]
+    """GDPR Article 17(1), letter; or the section of the CCPA."""
+    unit: UnitName
+    controller: Annotated[str, Field(min_length=1, max_length=200)]
+    received: Day
+    due: Day
+    completed: Day
+    policy_sha256: Hash
+    software: Annotated[str, Field(pattern=r"^fedseg [0-9A-Za-z.+-]{1,40}$")]
+    ledger_size: Annotated[int, Field(ge=1)]
+    """Entries in the unit's ledger at that moment: no release among the later ones can have counted the person."""
+    stores: list[ErasedStore]
+    drawn: list[DrawnRounds]
+    """All rounds the unit had answered, of all plans."""
+    rho: Exact
+    """What they cost a customer, in zCDP."""
+    delta: Exact
+    """The policy's."""
+
+
+class _Digest(Part):
+    sha256: Hash
+
+
+class _Subject(Part):
+    name: str
+    digest: _Digest
+
+
+class _Statement(Part):
+    type_: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
+    subject: Annotated[list[_Subject], Field(min_length=1, max_length=1)]
+    predicate_type: Annotated[Literal["https://fedseg.dev/attestation/erasure/v1"], Field(alias="predicateType")]
+    predicate: ErasureFacts
+
+
+def drawn_rounds(state: AccountState) -> list[DrawnRounds]:
+    """The rounds that an account has answered, by plan."""
+    return [
+        DrawnRounds(plan_sha256=plan, steps=sorted(found.answered))
+        for plan, found in sorted(state.reservations.items())
+        if found.answered
+    ]
+
+
+def sign_certificate(facts: ErasureFacts, manifest_sha256: str, key: SigningKey) -> bytes:
+    """The envelope around what is certified.
+
+    Args:
+        facts: What is certified.
+        manifest_sha256: Hash over the stores as they were afterwards: it says which state is meant.
+        key: The unit's.
+    """
+    statement: dict[str, Json] = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": f"unit:{facts.unit}/stores", "digest": {"sha256": manifest_sha256}}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": facts.model_dump(mode="json"),
+    }
+    return seal(PAYLOAD_TYPE, canonical(statement), key)
+
+
+def open_certificate(envelope: bytes, public_key: PublicKey) -> ErasureFacts:
+    """What a certificate says that this key has signed.
+
+    Raises:
+        VerificationError: If it is not signed by the key, or of another form.
+    """
+    payload = unseal(envelope, PAYLOAD_TYPE, public_key)
+    try:
+        return _Statement.model_validate_json(payload).predicate
+    except ValidationError as error:
+        raise _failed(f"it does not state what a certificate states: {error.errors()[0]['msg']}") from error
+
+
+def commitment(envelope: bytes, salt: bytes) -> bytes:
+    """What stands in the day's tree: SHA-256 over salt and certificate; without the salt it says nothing."""
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt is {SALT_BYTES} bytes long")
+    return hashlib.sha256(_COMMITMENT_TAG + salt + envelope).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenCertificate:
+    """A certificate as its owner keeps it: with all that shows by when it was made. A claim, until it is verified."""
+
+    envelope: bytes
+    salt: bytes
+    leaf: int
+    """Place of the commitment in the day's tree."""
+    path: tuple[bytes, ...]
+    log_proof: str
+    """That the day's entry is in the unit's ledger: a `.tlog-proof`."""
+
+    def to_bytes(self) -> bytes:
+        """The file: canonical JSON and a line feed."""
+        path: list[Json] = [one.hex() for one in self.path]
+        return (
+            canonical(
+                {
+                    "envelope": json.loads(self.envelope),
+                    "kind": "fedseg-erasure-certificate",
+                    "leaf": self.leaf,
+                    "log_proof": self.log_proof,
+                    "path": path,
+                    "salt": self.salt.hex(),
+                    "version": 1,
+                }
+            )
+            + b"\n"
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """The certificate in a file's bytes.
+
+        Raises:
+            VerificationError: If they hold none, or spell it in another way.
+        """
+        try:
+            match parse_canonical(data[:FILE_LIMIT_BYTES].removesuffix(b"\n")):
+                case {
+                    "envelope": dict(envelope),
+                    "leaf": int(leaf),
+                    "log_proof": str(proof),
+                    "path": list(path),
+                    "salt": str(salt),
+                }:
+                    hashes = tuple(bytes.fromhex(str(one)) for one in path)
+                    found = cls(canonical(envelope), bytes.fromhex(salt), leaf, hashes, proof)
+                case _:
+                    raise _failed("it lacks the envelope, the salt or a proof")
+        except ValueError as error:
+            raise _failed("it cannot be read") from error
+        if len(found.salt) != SALT_BYTES or any(len(one) != HASH_BYTES for one in found.path):
+            raise _failed("its salt or its path is of another length")
+        if found.to_bytes() != data:
+            raise _failed("it is not spelled as a certificate is")
+        return found
+
+    def is_in(self, batch: RightsBatchBody) -> bool:
+        """Whether its commitment stands in this day's tree."""
+        leaf = leaf_hash(commitment(self.envelope, self.salt))
+        return verify_inclusion(leaf, self.leaf, batch.capacity, list(self.path), bytes.fromhex(batch.root))
+
+
+def _failed(why: str) -> VerificationError:
+    return VerificationError("the certificate does not check out", why=why, fix="get it again from the unit")

@@ -1,0 +1,337 @@
+"""`fedseg subject`: requests of data subjects at a unit, from their arrival to the certificate."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedseg.cli.output import Format, FormatOption, say, show, table
+from fedseg.errors import SettingsError, StorageError
+from fedseg.policy.rights import Denial, Regulation, Right
+
+if TYPE_CHECKING:
+    from fedseg.node.requests import Order
+    from fedseg.policy.rights import SubjectRequest
+
+app = typer.Typer(help="Requests of data subjects at a unit: deadlines, vetoes, erasure.", no_args_is_help=True)
+
+NodeOption = Annotated[Path, typer.Option(envvar="FEDSEG_NODE", help="The unit's home: the directory with node.toml.")]
+IdFileOption = Annotated[
+    Path, typer.Option(help="File with one identifier a line, as in the data source.", exists=True, dir_okay=False)
+]
+TicketOption = Annotated[str, typer.Option(metavar="REF", help="Your own reference of the request.")]
+RegulationOption = Annotated[Regulation, typer.Option(help="The law it is made under.")]
+ReceivedOption = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day it arrived; today, unless said.")
+]
+RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST", help="First digits of the request's id.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command()
+def receive(
+    right: Annotated[Right, typer.Argument(help="What is asked for.")],
+    id_file: IdFileOption,
+    ticket: TicketOption,
+    node: NodeOption,
+    regulation: RegulationOption = Regulation.GDPR,
+    received: ReceivedOption = None,
+    check_identity: Annotated[
+        bool, typer.Option("--check-identity", help="The person is still to prove who they are.")
+    ] = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Note requests down, so that their deadlines are watched; the other commands take them up by their REF."""
+    from fedseg.node.home import NodeHome
+    from fedseg.node.requests import receive as note
+
+    home, now = NodeHome.open(node), datetime.now(UTC)
+    noted = note(home, _order(id_file, ticket, regulation, received), right, now)
+    if check_identity:
+        noted = [one.ask_identity(now.date()) for one in noted]
+        with home.rights() as rights:
+            rights.update(noted)
+    _show_requests(format_, "noted", noted, now.date())
+
+
+@app.command()
+def erase(
+    id_file: IdFileOption,
+    ticket: TicketOption,
+    node: NodeOption,
+    regulation: RegulationOption = Regulation.GDPR,
+    received: ReceivedOption = None,
+    ground: Annotated[
+        str | None, typer.Option(help="GDPR Article 17(1), letter; 17(1)(b), consent withdrawn, unless said.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file, erase nothing.")] = False,
+    yes: YesOption = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Erase people from the unit: their rows, their consent, every file. It cannot be undone."""
+    from fedseg.node.erasure import erase as remove
+    from fedseg.node.home import NodeHome
+
+    home, now = NodeHome.open(node), datetime.now(UTC)
+    order = _order(id_file, ticket, regulation, received)
+    reason = ground or ("17(1)(b)" if regulation is Regulation.GDPR else "1798.105")
+    if dry_run:
+        facts = {"outcome": "checked, nothing erased", "LOCAL": {"people": len(order.identifiers)}}
+        show(format_, facts, lambda: f"LOCAL: {len(order.identifiers):,} people would be erased; nothing was")
+        return
+    if not yes and not sys.stdin.isatty():
+        raise SettingsError(
+            "nobody is here to confirm the erasure",
+            why="standard input is no terminal, so the question cannot be asked",
+            fix="look with --dry-run first, then run it again with --yes",
+        )
+    if not yes:
+        typer.confirm(
+            f"LOCAL: erase {len(order.identifiers):,} people from {home.settings.unit}?", abort=True, err=True
+        )
+    done = remove(home, order, now, ground=reason, skip=[id_file])
+    say(f"{id_file} still names them: delete it when you have answered them")
+    _show_requests(format_, "erased", done, now.date())
+
+
+@app.command()
+def restrict(
+    id_file: IdFileOption,
+    ticket: TicketOption,
+    node: NodeOption,
+    received: ReceivedOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Restrict processing (Article 18): their data stay, and are counted for nothing."""
+    _veto(Right.RESTRICTION, node, _order(id_file, ticket, Regulation.GDPR, received), format_)
+
+
+@app.command("object")
+def object_(
+    id_file: IdFileOption,
+    ticket: TicketOption,
+    node: NodeOption,
+    received: ReceivedOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Record an objection (Article 21): they are counted for nothing any more."""
+    _veto(Right.OBJECTION, node, _order(id_file, ticket, Regulation.GDPR, received), format_)
+
+
+@app.command("opt-out")
+def opt_out(
+    id_file: IdFileOption,
+    ticket: TicketOption,
+    node: NodeOption,
+    received: ReceivedOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Record an opt-out of sale and sharing (CCPA)."""
+    _veto(Right.OPT_OUT, node, _order(id_file, ticket, Regulation.CCPA, received), format_)
+
+
+@app.command()
+def limit(
+    id_file: IdFileOption,
+    ticket: TicketOption,
+    node: NodeOption,
+    received: ReceivedOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Limit the use of sensitive data (CCPA)."""
+    _veto(Right.LIMIT, node, _order(id_file, ticket, Regulation.CCPA, received), format_)
+
+
+@app.command()
+def export(
+    id_file: IdFileOption,
+    ticket: TicketOption,
+    node: NodeOption,
+    out: Annotated[Path, typer.Option(help="New file for the person: JSON.")],
+    regulation: RegulationOption = Regulation.GDPR,
+    received: ReceivedOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write down for one person all that the unit holds about them, and what is done with it."""
+    from fedseg.node.home import NodeHome
+    from fedseg.node.requests import held_about
+
+    now = datetime.now(UTC)
+    order = _order(id_file, ticket, regulation, received)
+    if out.exists():
+        raise StorageError(f"{out} is there already", why="an answer is never written over", fix="name another --out")
+    request, held = held_about(NodeHome.open(node), order, Right.ACCESS, now)
+    _write_private(out, json.dumps(held, indent=2, ensure_ascii=False).encode() + b"\n")
+    _show_requests(format_, "answered", [request], now.date(), out=str(out))
+
+
+@app.command()
+def status(
+    node: NodeOption,
+    everything: Annotated[bool, typer.Option("--all", help="Those that have ended, too.")] = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """List requests by their deadline. Exits with 3 if an answer is overdue, so that a daily job can tell."""
+    from fedseg.errors import RightsRequestError
+    from fedseg.node.home import NodeHome
+
+    today = datetime.now(UTC).date()
+    with NodeHome.open(node).rights() as rights:
+        found = [one for one in rights.requests() if everything or not one.request.status.is_final]
+    found.sort(key=lambda one: (one.request.status.is_final, one.request.due))
+    listed = [{**_request_facts(one.request, today), "ticket": one.ticket} for one in found]
+    overdue = [one for one in listed if one["overdue"] and one["days_left"] is not None]
+    facts = {"today": today.isoformat(), "requests": listed, "overdue": len(overdue)}
+    if overdue:
+        error = RightsRequestError(
+            f"{len(overdue)} of the requests {'is' if len(overdue) == 1 else 'are'} overdue",
+            why=f"the answer to {overdue[0]['ticket']} was due on {overdue[0]['due']}",
+            fix="answer it today, and tell your data protection officer",
+        )
+        error.data = facts
+        if format_ is Format.TEXT:
+            say(_describe_status(listed))
+        raise error
+    show(format_, facts, lambda: _describe_status(listed))
+
+
+@app.command()
+def extend(
+    request: RequestArgument,
+    reason: Annotated[str, typer.Option(help="Why the answer takes longer, as the person was told.")],
+    node: NodeOption,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Record that a person was told, in time, that the answer takes longer."""
+    _step(node, request, format_, lambda one, today: one.extend(today, reason))
+
+
+@app.command()
+def verified(request: RequestArgument, node: NodeOption, format_: FormatOption = Format.TEXT) -> None:
+    """Record that a person has proved who they are; under the GDPR the clock goes on."""
+    _step(node, request, format_, lambda one, today: one.confirm_identity(today))
+
+
+@app.command()
+def deny(
+    request: RequestArgument,
+    reason: Annotated[Denial, typer.Option(help="Why, in a word.")],
+    explanation: Annotated[str, typer.Option(help="What the person is told.")],
+    node: NodeOption,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Deny a request, with what the person is told."""
+    _step(node, request, format_, lambda one, today: one.deny(today, reason, explanation))
+
+
+@app.command()
+def certificate(
+    request: RequestArgument,
+    node: NodeOption,
+    out: Annotated[Path, typer.Option(help="New file for the person and for your auditor.")],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write the certificate of an erasure, with its proof; there is one when the day of the erasure is over."""
+    from fedseg.node.erasure import proven_certificate
+    from fedseg.node.home import NodeHome
+
+    home = NodeHome.open(node)
+    with home.rights() as rights:
+        id_ = rights.request(request).request.id
+    _write_private(out, proven_certificate(home, id_))
+    facts = {"out": str(out), "request": id_, "public_key": home.key.public.to_text()}
+    check = f"fedseg audit verify {out} --key {home.settings.unit}={facts['public_key']}"
+    show(format_, facts, lambda: f"{out}: certificate of request {id_}\nanybody checks it with\n{check}")
+
+
+@app.command()
+def sweep(node: NodeOption, format_: FormatOption = Format.TEXT) -> None:
+    """Remove what came back about erased people, and what was kept long enough: for a daily job.
+
+    It also logs the days that are over, as a running node does by itself.
+    """
+    from fedseg.node.erasure import sweep as remove
+    from fedseg.node.home import NodeHome
+    from fedseg.node.rights_batch import log_days
+
+    home, now = NodeHome.open(node), datetime.now(UTC)
+    forgotten = remove(home, now)
+    facts = {"outcome": "swept", "days_logged": log_days(home, now), "LOCAL": {"evidence_forgotten": forgotten}}
+    show(format_, facts, lambda: f"swept; LOCAL: evidence of {forgotten:,} requests is gone")
+
+
+def _order(id_file: Path, ticket: str, regulation: Regulation, received: datetime | None) -> "Order":
+    from fedseg.node.consent_import import read_identifiers
+    from fedseg.node.requests import Order
+
+    day = None if received is None else received.date()
+    return Order(read_identifiers(id_file), ticket, regulation, day)
+
+
+def _veto(right: Right, node: Path, order: "Order", format_: Format) -> None:
+    from fedseg.node.home import NodeHome
+    from fedseg.node.requests import set_vetoes
+
+    now = datetime.now(UTC)
+    _show_requests(format_, "recorded", set_vetoes(NodeHome.open(node), order, right, now), now.date())
+
+
+def _step(node: Path, request: str, format_: Format, step: "Callable[[SubjectRequest, date], SubjectRequest]") -> None:
+    """Take one request one step further."""
+    from fedseg.node.home import NodeHome
+
+    today = datetime.now(UTC).date()
+    with NodeHome.open(node).rights() as rights:
+        after = step(rights.request(request).request, today)
+        rights.update([after])
+    _show_requests(format_, after.status.value, [after], today)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise StorageError(
+            f"{path} is there already", why="nothing is written over", fix="name another --out"
+        ) from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+
+
+def _request_facts(request: "SubjectRequest", today: date) -> dict[str, Any]:
+    return {
+        "request": request.id,
+        "right": request.right.value,
+        "regulation": request.regulation.value,
+        "status": request.status.value,
+        "received": request.received.isoformat(),
+        "confirm_by": None if request.confirm_by is None else request.confirm_by.isoformat(),
+        "due": request.due.isoformat(),
+        "days_left": request.days_left(today),
+        "urgent": request.is_urgent(today),
+        "overdue": request.is_overdue(today),
+    }
+
+
+def _show_requests(format_: Format, outcome: str, requests: "list[SubjectRequest]", today: date, **more: str) -> None:
+    listed = [_request_facts(one, today) for one in requests]
+    facts = {"outcome": outcome, **more, "requests": listed}
+    lines = [f"{one['request']}  {one['right']}: {one['status'].replace('_', ' ')}, due {one['due']}" for one in listed]
+    show(format_, facts, lambda: "\n".join([outcome, *lines]))
+
+
+def _describe_status(listed: list[dict[str, Any]]) -> str:
+    if not listed:
+        return "no request is open"
+    rows = [["due", "left", "right", "law", "status", "ticket", "request"]]
+    for one in listed:
+        left = "" if one["days_left"] is None else f"{one['days_left']} d"
+        mark = " OVERDUE" if one["overdue"] else " urgent" if one["urgent"] else ""
+        status_ = one["status"].replace("_", " ") + mark
+        rows.append([one["due"], left, one["right"], one["regulation"], status_, one["ticket"], one["request"][:12]])
+    return table(rows, right=[1])

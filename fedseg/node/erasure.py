@@ -1,0 +1,181 @@
+"""Erasing people: their rows, their consent, and every trace in the unit's files; with a certificate each.
+
+From the moment a request is noted down its person is not counted in any round that begins later, whatever happens next.
+Everything after that may be interrupted and asked for again. Nothing that others see depends on any of it.
+"""
+
+import functools
+import hashlib
+import secrets
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import fedseg
+from fedseg.certificate import (
+    SALT_BYTES,
+    ErasedStore,
+    ErasureFacts,
+    ProvenCertificate,
+    commitment,
+    drawn_rounds,
+    sign_certificate,
+)
+from fedseg.errors import RightsRequestError, VerificationError
+from fedseg.ledger.canonical import canonical, sha256_hex
+from fedseg.ledger.proof import prove_inclusion
+from fedseg.ledger.reading import read_ledger
+from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome
+from fedseg.node.leftovers import files_below, find_leftovers
+from fedseg.node.requests import Order, begin
+from fedseg.node.rights_register import StoredCertificate
+from fedseg.node.source_erasure import erase_rows
+from fedseg.policy.document import Policy, load_policy
+from fedseg.policy.rights import Right, SubjectRequest
+from fedseg.privacy.account import PrivacyAccount, day_of
+from fedseg.privacy.entries import RightsBatchBody
+
+STORES: Final = (
+    ErasedStore(store="customers", method="rewritten without their rows"),
+    ErasedStore(store="consent", method="rows deleted and overwritten"),
+)
+
+
+def erase(
+    home: NodeHome, order: Order, now: datetime, *, ground: str = "17(1)(b)", skip: Collection[Path] = ()
+) -> list[SubjectRequest]:
+    """Erase everybody named; the same for people of whom the unit never heard.
+
+    Asked again with the same ticket, it goes on where it was interrupted.
+
+    Args:
+        home: The unit.
+        order: Who.
+        now: The moment.
+        ground: GDPR Article 17(1), letter; or section 1798.105 of the CCPA.
+        skip: Files in which identifiers are to stand, such as the one they were read from.
+
+    Returns:
+        Their requests, fulfilled, in the order of the identifiers.
+
+    Raises:
+        RightsRequestError: If a proof of identity is still missing.
+        StorageError: If a file cannot be read or written. They are not counted any more, and not all is erased yet.
+        VerificationError: If a file of the unit still names one of them.
+    """
+    requests, subjects = begin(home, order, Right.ERASURE, now), order.subjects(home)
+    home.wait_for_rounds()
+    erase_rows(home, frozenset(subjects))
+    with home.register() as register:
+        register.forget_subjects(subjects)
+    _require_nothing_left(home, [*order.identifiers, *subjects], skip)
+    return _certified(home, requests, now, ground)
+
+
+def sweep(home: NodeHome, now: datetime) -> int:
+    """Remove once more whatever came back about people who were erased, and evidence that is no longer to be kept.
+
+    Returns:
+        LOCAL: of how many requests the evidence went.
+    """
+    with home.rights() as rights:
+        erased = frozenset(rights.suppressed().to_pylist())
+        forgotten = rights.forget_evidence(now.astimezone(UTC).date())
+    erase_rows(home, erased)
+    with home.register() as register:
+        register.forget_subjects(erased)
+    return forgotten
+
+
+def proven_certificate(home: NodeHome, request: str) -> bytes:
+    """The file of a request's certificate, with all that shows by when it was made.
+
+    Raises:
+        RightsRequestError: If the request has none, or the day on which it was completed is not over.
+    """
+    with home.rights() as rights:
+        stored = rights.certificate(request)
+    if stored is None or stored.place is None:
+        raise RightsRequestError(
+            f"there is no proven certificate of the request {request} yet",
+            why="nothing was erased for it"
+            if stored is None
+            else "it is bound to the ledger when its day is over, together with all of that day",
+            fix="fedseg subject status --node HOME",
+        )
+    raw = read_ledger(home.path / "ledger.db")
+    seq = next(
+        entry.seq
+        for entry in raw.entries
+        if entry.kind == RightsBatchBody.kind and entry.body["period"] == stored.period
+    )
+    proof = prove_inclusion(raw, seq).to_text()
+    place = stored.place
+    return ProvenCertificate(stored.envelope, stored.salt, place.index, place.path, proof).to_bytes()
+
+
+def _require_nothing_left(home: NodeHome, needles: Sequence[bytes], skip: Collection[Path]) -> None:
+    left_out = {path.resolve() for path in (*skip, home.path / LOCAL / RIGHTS_FILE)}
+    files = {path.resolve() for path in (*files_below(home.path), home.path / home.settings.source.path)}
+    found = find_leftovers(sorted(files - left_out), [*needles, *(one.hex().encode() for one in needles)])
+    if found:
+        raise VerificationError(
+            "a file still names somebody who is to be erased",
+            why=f"found in {', '.join(str(path) for path in found[:3])}{' and others' if found[3:] else ''}",
+            fix="remove it there, then run the same command again; nobody of them is counted meanwhile",
+        )
+
+
+def _certified(home: NodeHome, requests: Sequence[SubjectRequest], now: datetime, ground: str) -> list[SubjectRequest]:
+    today = now.astimezone(UTC).date()
+    policy = load_policy(home.policy_document())
+    certify = _facts_of_all(home, policy, now, ground)
+    manifest = _manifest(home)
+    ended = [one.fulfil(today) for one in requests]
+    certificates = []
+    for one in ended:
+        facts = certify(
+            request_id=one.id,
+            regulation=one.regulation.value,
+            received=one.received.isoformat(),
+            due=one.due.isoformat(),
+        )
+        envelope, salt = sign_certificate(facts, manifest, home.key), secrets.token_bytes(SALT_BYTES)
+        certificates.append(StoredCertificate(one.id, today, envelope, salt, commitment(envelope, salt)))
+    kept_until = today + timedelta(days=policy.retention.consent_evidence_days)
+    with home.rights() as rights:
+        rights.complete(ended, certificates, evidence_until=kept_until)
+    return ended
+
+
+def _facts_of_all(home: NodeHome, policy: Policy, now: datetime, ground: str) -> "functools.partial[ErasureFacts]":
+    """What is the same in the certificate of everybody."""
+    with home.ledger() as ledger:
+        size = len(ledger.entries())
+        state = PrivacyAccount(ledger).state()
+    state.require_day(day_of(now))
+    return functools.partial(
+        ErasureFacts,
+        ground=ground,
+        unit=home.settings.unit,
+        controller=policy.controller,
+        completed=day_of(now),
+        policy_sha256=policy.digest if state.caps is None else state.caps.policy_sha256,
+        software=f"fedseg {fedseg.__version__}",
+        ledger_size=size,
+        stores=list(STORES),
+        drawn=drawn_rounds(state),
+        rho=state.rho_spent,
+        delta=policy.budget.delta,
+    )
+
+
+def _manifest(home: NodeHome) -> str:
+    """Hash over the stores as they are now."""
+    stores = {"customers": home.path / home.settings.source.path, "consent": home.path / LOCAL / "register.db"}
+    hashes = {}
+    for name, path in stores.items():
+        with path.open("rb") as file:
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_hex(canonical(dict(hashes)))

@@ -1,0 +1,172 @@
+"""Data subjects' requests at a unit: noting them down, vetoes, and what the unit holds about somebody.
+
+Whoever asks gets an answer of the same form, whether the unit has heard of them or not. Erasing is `erasure`'s.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+from fedseg.certificate import drawn_rounds
+from fedseg.errors import DataError, RightsRequestError
+from fedseg.node.home import NodeHome
+from fedseg.node.rights_register import OpenRequest
+from fedseg.node.source import rows_of, subject_key
+from fedseg.policy.consent import EVERY_PURPOSE, ConsentEvent
+from fedseg.policy.document import load_policy
+from fedseg.policy.rights import Regulation, Right, SubjectRequest
+from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.budget import fraction_text
+
+VETOES: Final[Mapping[Right, tuple[str, ...]]] = {
+    Right.RESTRICTION: ("restriction",),
+    Right.OBJECTION: ("objection",),
+    Right.OPT_OUT: ("opt_out_sale", "opt_out_share"),
+    Right.LIMIT: ("limit_sensitive",),
+}
+"""The consent events that a right sets, for every purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for, of everybody in it alike."""
+
+    identifiers: Sequence[bytes] = field(repr=False)
+    """As in the unit's source; each once."""
+    ticket: str
+    """The unit's own reference."""
+    regulation: Regulation = Regulation.GDPR
+    received: date | None = None
+    """The day it arrived; today, if not said."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.identifiers)) < len(self.identifiers) or not all(self.identifiers):
+            raise DataError(
+                "the identifiers cannot be used",
+                why="one is empty, or stands there twice",
+                fix="write each identifier once, on a line of its own",
+            )
+
+    def subjects(self, home: NodeHome) -> list[bytes]:
+        """Their pseudonyms at a unit."""
+        return [subject_key(one, home.subject_secret) for one in self.identifiers]
+
+
+def receive(home: NodeHome, order: Order, right: Right, now: datetime) -> list[SubjectRequest]:
+    """Note requests down, so that their clocks run; one that is open under this ticket already is the same request.
+
+    Raises:
+        RightsRequestError: If the law knows no such right, or a request would have arrived in the future.
+    """
+    return _noted(home, order, right, now)
+
+
+def begin(home: NodeHome, order: Order, right: Right, now: datetime) -> list[SubjectRequest]:
+    """Begin to work on requests, noting down those that were not; who is to be erased is not counted any more.
+
+    Raises:
+        RightsRequestError: As `receive`; or if a proof of identity is still missing.
+    """
+    begun = [one.start() for one in _noted(home, order, right, now)]
+    with home.rights() as rights:
+        if right is Right.ERASURE:
+            rights.suppress(order.subjects(home))
+        rights.update(begun)
+    return begun
+
+
+def set_vetoes(home: NodeHome, order: Order, right: Right, now: datetime) -> list[SubjectRequest]:
+    """Restriction, objection, opting out, limiting: for every purpose, from the next round on.
+
+    Raises:
+        RightsRequestError: As `begin`, or if the right is no veto.
+    """
+    if right not in VETOES:
+        raise RightsRequestError(
+            f"{right.value} is no veto",
+            why="it takes more than an event in the register",
+            fix=f"ask for one of: {', '.join(VETOES)}",
+        )
+    begun = begin(home, order, right, now)
+    with home.register() as register:
+        register.append_events(
+            ConsentEvent(subject, EVERY_PURPOSE, kind, now, now)
+            for subject in order.subjects(home)
+            for kind in VETOES[right]
+        )
+    ended = [one.fulfil(now.astimezone(UTC).date()) for one in begun]
+    with home.rights() as rights:
+        rights.update(ended)
+    return ended
+
+
+def held_about(home: NodeHome, order: Order, right: Right, now: datetime) -> tuple[SubjectRequest, dict[str, Any]]:
+    """Everything the unit holds about one person, for access or portability; for JSON.
+
+    Rows and consents are the person's own data; the rest tells what is done with them, and is the same for everybody.
+
+    Raises:
+        RightsRequestError: As `begin`; or if the order names several people: an answer is for one.
+    """
+    if len(order.identifiers) != 1:
+        raise RightsRequestError(
+            "an answer is about one person", why=f"{len(order.identifiers)} are named", fix="ask for each by itself"
+        )
+    (begun,) = begin(home, order, right, now)
+    (subject,) = order.subjects(home)
+    with home.register() as register:
+        consents = register.events_of(subject)
+    held = {
+        "request": begun.id,
+        "rows": rows_of(home, subject),
+        "consents": consents,
+        **_processing(home),
+    }
+    ended = begun.fulfil(now.astimezone(UTC).date())
+    with home.rights() as rights:
+        rights.update([ended])
+    return ended, held
+
+
+def _processing(home: NodeHome) -> dict[str, Any]:
+    """What is done with customers' data here, for Article 15(1)(a) to (d) and (h)."""
+    policy = load_policy(home.policy_document())
+    with home.ledger() as ledger:
+        state = PrivacyAccount(ledger).state()
+    return {
+        "controller": policy.controller,
+        "purposes": [str(purpose) for purpose in policy.purposes],
+        "kept_days": policy.retention.raw_days,
+        "segment": None,
+        "logic": (
+            "Customers who may be counted are grouped by k-means on the columns that the policy allows. Only sums over "
+            "many customers leave the unit, with random noise added. Nobody is put into a segment here."
+        ),
+        "statistics": [one.model_dump() for one in drawn_rounds(state)],
+        "privacy_loss": {"rho": fraction_text(state.rho_spent), "delta": fraction_text(policy.budget.delta)},
+    }
+
+
+def _noted(home: NodeHome, order: Order, right: Right, now: datetime) -> list[SubjectRequest]:
+    today = now.astimezone(UTC).date()
+    received = order.received or today
+    if received > today:
+        raise RightsRequestError(
+            "the request arrives in the future", why=f"received {received}, today {today}", fix="correct the day"
+        )
+    subjects = order.subjects(home)
+    with home.rights() as rights:
+        known = {
+            one.subject: one.request
+            for one in rights.requests()
+            if (one.ticket, one.request.right) == (order.ticket, right) and not one.request.status.is_final
+        }
+        new = {
+            subject: SubjectRequest(secrets.token_hex(16), right, order.regulation, received)
+            for subject in subjects
+            if subject not in known
+        }
+        rights.add([OpenRequest(one, order.ticket, subject) for subject, one in new.items()])
+    return [known[subject] if subject in known else new[subject] for subject in subjects]

@@ -1,0 +1,305 @@
+"""`RightsRegister`: who asked what of a unit and until when, whom it must never count again, and what shows it.
+
+One SQLite file in LOCAL, of its own: a restored backup of customers or consent does not bring back who was erased. It
+holds pseudonyms, never an identifier. A request names its person for as long as it is open, and no longer.
+"""
+
+import os
+import sqlite3
+import stat
+from collections.abc import Collection, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pyarrow as pa
+from pydantic import TypeAdapter
+
+from fedseg.errors import DataError, RightsRequestError, StorageError
+from fedseg.node.rights_tree import Place, make_batch
+from fedseg.policy.rights import SubjectRequest
+from fedseg.table import SUBJECT_TYPE
+
+APPLICATION_ID: Final = 0x46535252
+"""Marks the file: "FSRR"."""
+SCHEMA_VERSION: Final = 1
+_BUSY_SECONDS: Final = 30.0
+
+_REQUEST: Final = TypeAdapter(SubjectRequest)
+
+_SCHEMA: Final = """
+CREATE TABLE request (
+    id TEXT PRIMARY KEY,
+    ticket TEXT NOT NULL,
+    subject BLOB CHECK (length(subject) = 16),
+    facts TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE suppression (
+    subject BLOB PRIMARY KEY CHECK (length(subject) = 16)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE certificate (
+    request TEXT PRIMARY KEY REFERENCES request (id),
+    completed TEXT NOT NULL,
+    envelope BLOB NOT NULL,
+    salt BLOB NOT NULL CHECK (length(salt) = 32),
+    commitment BLOB NOT NULL CHECK (length(commitment) = 32),
+    period TEXT,
+    leaf INTEGER,
+    path BLOB
+) STRICT, WITHOUT ROWID;
+CREATE TABLE batch (
+    period TEXT PRIMARY KEY,
+    root BLOB NOT NULL CHECK (length(root) = 32)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE evidence (
+    request TEXT PRIMARY KEY REFERENCES request (id),
+    subject BLOB NOT NULL CHECK (length(subject) = 16),
+    kept_until TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """A request as it stands in the register."""
+
+    request: SubjectRequest
+    ticket: str
+    """The unit's own reference, as given with the request."""
+    subject: bytes | None = field(repr=False)
+    """Whose it is; None once it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCertificate:
+    """A certificate, and where its commitment stands."""
+
+    request: str
+    completed: date
+    envelope: bytes
+    salt: bytes
+    commitment: bytes
+    period: str | None = None
+    """Day of the batch that holds the commitment; None before that day is over."""
+    place: Place | None = None
+
+
+class RightsRegister:
+    """An open register of requests; made on first use.
+
+    Raises:
+        DataError: If the file is no register of requests of this version.
+        StorageError: If others than the owner may read it, or it cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path: Final = path
+        with _storage_errors(path):
+            _require_private_file(path)
+            self._connection: Final = _connect(path)
+            self._require_ours()
+
+    def _require_ours(self) -> None:
+        with self._transaction() as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if (application, version) == (0, 0) and not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
+                raise _not_ours(self._path)
+
+    def add(self, requests: Iterable[OpenRequest]) -> None:
+        """Note down requests, all or none."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT INTO request VALUES (?, ?, ?, ?)",
+                [(one.request.id, one.ticket, one.subject, _facts(one.request)) for one in requests],
+            )
+
+    def update(self, requests: Iterable[SubjectRequest]) -> None:
+        """Store the new state of requests, all or none; who asked is forgotten when a request has ended."""
+        with self._transaction() as connection:
+            _update(connection, requests)
+
+    def complete(
+        self, requests: Sequence[SubjectRequest], certificates: Iterable[StoredCertificate], *, evidence_until: date
+    ) -> None:
+        """Store the end of erasures with their certificates, and evidence of whom they were about, all or none."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT INTO evidence SELECT id, subject, ? FROM request WHERE id = ?",
+                [(evidence_until.isoformat(), one.id) for one in requests],
+            )
+            connection.executemany(
+                "INSERT INTO certificate VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL)",
+                [
+                    (one.request, one.completed.isoformat(), one.envelope, one.salt, one.commitment)
+                    for one in certificates
+                ],
+            )
+            _update(connection, requests)
+
+    def requests(self) -> list[OpenRequest]:
+        """All requests, in the order of their arrival."""
+        with self._transaction() as connection:
+            rows = connection.execute("SELECT facts, ticket, subject FROM request").fetchall()
+        found = [OpenRequest(_REQUEST.validate_json(facts), ticket, subject) for facts, ticket, subject in rows]
+        return sorted(found, key=lambda one: (one.request.received, one.request.id))
+
+    def request(self, id_: str) -> OpenRequest:
+        """The request with this id, or the only one whose id begins so.
+
+        Raises:
+            RightsRequestError: If there is none, or several.
+        """
+        found = [one for one in self.requests() if one.request.id.startswith(id_)]
+        if len(found) != 1:
+            raise RightsRequestError(
+                f"{'several requests begin' if found else 'no request begins'} with {id_}",
+                why=f"{len(found)} requests of this unit match",
+                fix="fedseg subject status --node HOME",
+            )
+        return found[0]
+
+    def suppressed(self) -> pa.Array:
+        """Everybody who must not be counted again: `pa.binary(16)`, unique."""
+        with self._transaction() as connection:
+            rows = connection.execute("SELECT subject FROM suppression ORDER BY subject").fetchall()
+        return pa.array([subject for (subject,) in rows], SUBJECT_TYPE)
+
+    def suppress(self, subjects: Collection[bytes]) -> None:
+        """Never count these people again, whatever is imported or restored about them."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT INTO suppression VALUES (?) ON CONFLICT DO NOTHING", [(subject,) for subject in subjects]
+            )
+
+    def certificate(self, request: str) -> StoredCertificate | None:
+        """The certificate of a request; None if there is none (yet)."""
+        with self._transaction() as connection:
+            row = connection.execute("SELECT * FROM certificate WHERE request = ?", (request,)).fetchone()
+        return None if row is None else _certificate(row)
+
+    def batch_root(self, period: str, capacity: int) -> bytes:
+        """Root of the tree over the certificates of a day that is over; the same however often it is asked for.
+
+        What does not fit goes into the next day's. The first call draws the tree's filling and its order.
+        """
+        with self._transaction() as connection:
+            known = connection.execute("SELECT root FROM batch WHERE period = ?", (period,)).fetchone()
+            if known is not None:
+                root: bytes = known[0]
+                return root
+            rows = connection.execute(
+                "SELECT request, commitment FROM certificate WHERE period IS NULL AND completed <= ?"
+                " ORDER BY completed, request LIMIT ?",
+                (period, capacity),
+            ).fetchall()
+            batch = make_batch([commitment for _, commitment in rows], capacity)
+            connection.executemany(
+                "UPDATE certificate SET period = ?, leaf = ?, path = ? WHERE request = ?",
+                [
+                    (period, place.index, b"".join(place.path), request)
+                    for (request, _), place in zip(rows, batch.places, strict=True)
+                ],
+            )
+            connection.execute("INSERT INTO batch VALUES (?, ?)", (period, batch.root))
+            return batch.root
+
+    def forget_evidence(self, today: date) -> int:
+        """Remove evidence that is no longer to be kept; LOCAL: of how many requests."""
+        with self._transaction() as connection:
+            found = connection.execute("DELETE FROM evidence WHERE kept_until < ?", (today.isoformat(),))
+            return found.rowcount
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        with _storage_errors(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+
+def _update(connection: sqlite3.Connection, requests: Iterable[SubjectRequest]) -> None:
+    connection.executemany(
+        "UPDATE request SET facts = ?, subject = CASE WHEN ? THEN NULL ELSE subject END WHERE id = ?",
+        [(_facts(one), one.status.is_final, one.id) for one in requests],
+    )
+
+
+def _facts(request: SubjectRequest) -> str:
+    return _REQUEST.dump_json(request).decode()
+
+
+def _certificate(row: tuple[Any, ...]) -> StoredCertificate:
+    request, completed, envelope, salt, commitment, period, leaf, path = row
+    if period is None:
+        return StoredCertificate(request, date.fromisoformat(completed), envelope, salt, commitment)
+    hashes = tuple(path[start : start + 32] for start in range(0, len(path), 32))
+    return StoredCertificate(
+        request, date.fromisoformat(completed), envelope, salt, commitment, period, Place(leaf, hashes)
+    )
+
+
+def _require_private_file(path: Path) -> None:
+    """Make the file if it is not there, for its owner alone; refuse one that others may read."""
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise StorageError(
+            "the register of requests is not private",
+            why=f"other users of this machine may open {path}",
+            fix=f"chmod 600 {path}",
+        )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+    try:
+        for setting in ("journal_mode = DELETE", "synchronous = FULL", "secure_delete = ON", "trusted_schema = OFF"):
+            connection.execute(f"PRAGMA {setting}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Generator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        cause = error.strerror if isinstance(error, OSError) else error.sqlite_errorname
+        raise StorageError(
+            "the register of requests cannot be read or written",
+            why=f"{path}: {cause}; nothing of this change was kept",
+            fix="free disk space or correct the permissions of the file and its folder, then try again",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise _not_ours(path) from error
+
+
+def _not_ours(path: Path) -> DataError:
+    return DataError(
+        "the register of requests cannot be read",
+        why=f"{path} is damaged, or no register of version {SCHEMA_VERSION}",
+        fix="restore it from its newest copy, then run: fedseg subject status --node HOME",
+    )

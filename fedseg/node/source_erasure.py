@@ -1,0 +1,117 @@
+"""Taking people's rows out of a unit's file of customers: the file is written anew without them, then put in its place.
+
+Whoever reads the old file at that moment goes on reading it to its end; whoever opens it later sees the new one. Lines
+of others stay as they are, byte for byte. Blocks that the old file had on the disk are freed, not overwritten.
+"""
+
+import csv
+import os
+import re
+import shutil
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fedseg.errors import StorageError
+from fedseg.ledger.keys import sync_directory
+from fedseg.node.home import NodeHome
+from fedseg.node.source import BATCH_ROWS, BYTE_ORDER_MARK, fields_in, identifiers_of, open_source, subject_key
+
+
+def erase_rows(home: NodeHome, subjects: Collection[bytes]) -> None:
+    """Remove every row of these people from the unit's source; a file without such a row stays as it is.
+
+    A line of a CSV file that is no record by itself, and so is never counted, goes too if one of its fields names one
+    of them.
+
+    Args:
+        home: The unit.
+        subjects: Their pseudonyms.
+
+    Raises:
+        DataError, MissingColumnError: If the source cannot be read.
+        StorageError: If it cannot be written, or somebody else wrote it meanwhile; then it is as it was.
+    """
+    open_source(home, ())
+    path = home.path / home.settings.source.path
+    draft = path.with_name(f".{path.name}.erasing")
+    write = _write_parquet if home.settings.source.format == "parquet" else _write_csv
+    try:
+        before = path.stat()
+        _make_alike(draft, path)
+        if write(home, path, draft, subjects):
+            _put_in_place(draft, path, before)
+    except OSError as error:
+        raise _unwritten(path, error.strerror or "unknown cause") from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _make_alike(draft: Path, path: Path) -> None:
+    """An empty file that the same people may read."""
+    draft.unlink(missing_ok=True)
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    owner = path.stat()
+    if (os.geteuid(), os.getegid()) != (owner.st_uid, owner.st_gid):
+        os.chown(draft, owner.st_uid, owner.st_gid)
+    shutil.copymode(path, draft)
+
+
+def _put_in_place(draft: Path, path: Path, before: os.stat_result) -> None:
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    now = path.stat()
+    if (now.st_ino, now.st_mtime_ns, now.st_size) != (before.st_ino, before.st_mtime_ns, before.st_size):
+        raise _unwritten(path, "somebody else wrote the file at the same time")
+    draft.replace(path)
+    sync_directory(path.parent)
+
+
+def _write_csv(home: NodeHome, path: Path, draft: Path, subjects: Collection[bytes]) -> int:
+    removed = 0
+    with path.open("rb") as source, draft.open("wb") as target:
+        header = source.readline()
+        target.write(header)
+        names = _cells(header.removeprefix(BYTE_ORDER_MARK))
+        place, secret = names.index(home.settings.source.subject.encode()), home.subject_secret
+        for line in source:
+            named = _cells(line)[place : place + 1] if fields_in(line) == len(names) else _pieces(line)
+            if any(one and subject_key(one, secret) in subjects for one in named):
+                removed += 1
+            else:
+                target.write(line)
+    return removed
+
+
+def _cells(record: bytes) -> list[bytes]:
+    """The fields of a line that is one record."""
+    text = record.rstrip(b"\r\n").decode("latin-1")  # one character a byte, and back again
+    return [one.encode("latin-1") for one in next(csv.reader([text]), [])]
+
+
+def _pieces(line: bytes) -> list[bytes]:
+    """What stands between separators and quotes in a line that is no record."""
+    return re.split(rb'[",\r\n]+', line)
+
+
+def _write_parquet(home: NodeHome, path: Path, draft: Path, subjects: Collection[bytes]) -> int:
+    secret, removed = home.subject_secret, 0
+    with pq.ParquetFile(path) as source, pq.ParquetWriter(draft, source.schema_arrow) as target:
+        for batch in source.iter_batches(BATCH_ROWS, use_threads=False):
+            identifiers = identifiers_of(batch.column(home.settings.source.subject))
+            kept = [one is None or subject_key(one, secret) not in subjects for one in identifiers]
+            removed += kept.count(False)
+            target.write_batch(batch.filter(pa.array(kept, pa.bool_())))
+    return removed
+
+
+def _unwritten(path: Path, why: str) -> StorageError:
+    return StorageError(
+        "the source was not written anew, and is as it was",
+        why=f"{path.name}: {why}",
+        fix="let the unit's user write the file and its folder, with room for a copy, then run the same command again",
+    )
