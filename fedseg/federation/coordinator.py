@@ -19,6 +19,7 @@ from fedseg.federation.flower.link import Link
 from fedseg.federation.flower.sockets import start_log
 from fedseg.federation.server_app import RoundProgress, make_server_app
 from fedseg.federation.stopping import Stopping
+from fedseg.ledger.reading import check_log, read_ledger
 from fedseg.server.home import ServerHome
 from fedseg.server.job import Job, JobState
 from fedseg.server.jobs import CANCEL_FILE, PLAN_FILE, JobStore
@@ -179,7 +180,8 @@ def main() -> int:
     stopping = Stopping()
     try:
         home, jobs = ServerHome.open(options.home), JobStore.open(options.jobs)
-        _ = home.key  # a bad one is said now, and not when the segments are to be signed
+        # What was changed, or a bad key, is said now, and not when the segments are to be signed.
+        check_log(read_ledger(home.path / "ledger.db"), home.key.public)
         with jobs.attend():
             for name, error in jobs.damaged().items():
                 log.error("job.unreadable id=%s why=%s fix=%s", name, error.why, error.fix)

@@ -26,6 +26,7 @@ from fedseg.federation.flower.sockets import TASK_POLL_SECONDS, start_log
 from fedseg.federation.flower.tasks import NodeTask, NodeTasks
 from fedseg.federation.stopping import Stopping
 from fedseg.node.home import NodeHome
+from fedseg.node.integrity import require_integrity
 from fedseg.node.rights_batch import log_days
 from fedseg.privacy.account import day_of
 from fedseg.privacy.noise import SimulatedNoise
@@ -153,7 +154,7 @@ def main() -> int:
     start_log()
     stopping = Stopping()
     try:
-        _ = NodeHome.open(options.home).key
+        require_integrity(NodeHome.open(options.home))
     except FedsegError as error:
         log.error("runner.not_started code=%s what=%s why=%s fix=%s", error.code, error.what, error.why, error.fix)  # noqa: TRY400
         return error.exit_code

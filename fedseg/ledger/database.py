@@ -10,6 +10,7 @@ from fedseg.errors import FedsegError, LedgerUnreadableError, StorageError
 APPLICATION_ID = 0x46_53_4C_31
 """`FSL1`: marks the file as ours in SQLite's header."""
 USER_VERSION = 1
+"""Of the tables. Whoever raises it brings the step from the version before, and gives the tests a file of that one."""
 BUSY_TIMEOUT_SECONDS = 10.0
 TABLES = {
     "leaf": "CREATE TABLE leaf (seq INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT",
@@ -62,8 +63,14 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
         LedgerUnreadableError: If application id, version or any schema object differ: a view, a trigger or one more
             table is enough.
     """
-    marks = (scalar(connection, "PRAGMA application_id"), scalar(connection, "PRAGMA user_version"))
-    if marks != (APPLICATION_ID, USER_VERSION):
+    application, version = scalar(connection, "PRAGMA application_id"), scalar(connection, "PRAGMA user_version")
+    if application == APPLICATION_ID and isinstance(version, int) and version > USER_VERSION:
+        raise LedgerUnreadableError(
+            f"{path} was written by a later version of fedseg",
+            why=f"its format is version {version}, and this one reads up to {USER_VERSION}",
+            fix="pip install --upgrade fedseg; nothing of the ledger is lost, and nothing was changed",
+        )
+    if (application, version) != (APPLICATION_ID, USER_VERSION):
         raise unreadable(path, "its application id or version is not that of a ledger")
     objects = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema LIMIT ?", (len(_SCHEMA) + 1,))
     if sorted(objects.fetchall()) != _SCHEMA:

@@ -224,7 +224,8 @@ class Register:
             self._upgrade()
         elif (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
             self.close()
-            raise _not_a_register(path)
+            later = application == APPLICATION_ID and version > SCHEMA_VERSION
+            raise _of_a_later_version(path, version) if later else _not_a_register(path)
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -446,6 +447,14 @@ def _not_a_register(path: Path) -> DataError:
         "the consent register cannot be read",
         why=f"{path} is damaged, or no register of version {SCHEMA_VERSION}",
         fix="restore the register from its backup",
+    )
+
+
+def _of_a_later_version(path: Path, version: int) -> DataError:
+    return DataError(
+        "the consent register was written by a later version of fedseg",
+        why=f"{path} is of version {version}, and this one reads up to {SCHEMA_VERSION}",
+        fix="pip install --upgrade fedseg; nothing of the register is lost, and nothing was changed",
     )
 
 

@@ -4,9 +4,11 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -209,6 +211,22 @@ def test_a_data_process_that_keeps_ending_stops_the_start(server: Server, node: 
     assert ended.error[0] == "E604: the node did not start, and has been stopped again"
     assert "data, which has ended 3 times, with exit code 7" in ended.error[1]
     assert "data.log says E706" in ended.error[1]
+    assert not processes_of(node.path)
+
+
+def test_a_ledger_that_was_changed_stops_the_start(server: Server, node: Node) -> None:
+    approve(server, node)
+    with closing(sqlite3.connect(node.path / "unit" / "ledger.db")) as connection:
+        connection.execute("UPDATE checkpoint SET size = 2")
+        connection.commit()
+    account_of_data = account(DATA)
+    for file in (node.path / "unit").glob("ledger.db*"):
+        os.chown(file, account_of_data.uid, account_of_data.gid)
+    ended = node("start")
+
+    assert ended.code == 6
+    assert "data, which has ended 3 times, with exit code 9" in ended.error[1]
+    assert "data.log says E901" in ended.error[1]
     assert not processes_of(node.path)
 
 

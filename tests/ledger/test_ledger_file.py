@@ -131,6 +131,16 @@ def test_a_ledger_with_another_schema_is_not_opened(ledger: Ledger, key: Signing
         Ledger.open(ledger.path, key)
 
 
+def test_a_ledger_of_a_later_version_is_refused_as_such_and_left_alone(ledger: Ledger, key: SigningKey) -> None:
+    edit(ledger.path, "PRAGMA user_version=2", "CREATE TABLE later (a)")
+    before = ledger.path.read_bytes()
+    for attempt in (lambda: Ledger.open(ledger.path, key), lambda: read_ledger(ledger.path)):
+        with pytest.raises(LedgerUnreadableError, match="is version 2, and this one reads up to 1") as refused:
+            attempt()
+        assert refused.value.fix.startswith("pip install --upgrade fedseg")
+    assert ledger.path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -8,6 +8,7 @@ import pytest
 
 from fedseg.errors import VerificationError
 from fedseg.ledger.checkpoint import Checkpoint
+from fedseg.ledger.database import USER_VERSION
 from fedseg.ledger.keys import SigningKey, encode_base64
 from fedseg.ledger.merkle import EMPTY_ROOT
 from fedseg.ledger.proof import FILE_LIMIT, ConsistencyProof, InclusionProof, prove_consistency, prove_inclusion
@@ -182,9 +183,10 @@ def test_nothing_is_proved_of_entries_that_are_not_there(raw: RawLedger) -> None
             prove_consistency(raw, size)
 
 
-def test_a_ledger_of_the_first_version_is_read_and_goes_on(tmp_path: Path, key: SigningKey) -> None:
+@pytest.mark.parametrize("version", range(1, USER_VERSION + 1))
+def test_a_ledger_of_every_version_so_far_is_read_and_goes_on(tmp_path: Path, key: SigningKey, version: int) -> None:
     path = tmp_path / "ledger.db"
-    path.write_bytes((Path(__file__).parent / "vectors" / "version-1.db").read_bytes())
+    path.write_bytes((Path(__file__).parent / "vectors" / f"version-{version}.db").read_bytes())
     path.chmod(0o600)
     with Ledger.open(path, key) as ledger, ledger.transaction() as transaction:
         assert [entry.kind for entry in ledger.entries()] == ["genesis", "charge", "note", "charge"]

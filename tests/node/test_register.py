@@ -185,13 +185,24 @@ def test_a_file_that_is_no_register_is_refused(tmp_path: Path, content: bytes) -
         Register(path)
 
 
-@pytest.mark.parametrize("mark", ["application_id", "user_version"])
-def test_a_foreign_database_or_another_version_is_refused(register: Register, tmp_path: Path, mark: str) -> None:
+def test_a_foreign_database_is_refused(register: Register, tmp_path: Path) -> None:
     register.close()
     with closing(sqlite3.connect(tmp_path / "register.db")) as connection:
-        connection.execute(f"PRAGMA {mark} = 7")
+        connection.execute("PRAGMA application_id = 7")
     with pytest.raises(DataError, match="no register of version 2"):
         Register(tmp_path / "register.db")
+
+
+def test_a_register_of_a_later_version_is_refused_as_such_and_left_alone(register: Register, tmp_path: Path) -> None:
+    register.close()
+    path = tmp_path / "register.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 7")
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="is of version 7, and this one reads up to 2") as refused:
+        Register(path)
+    assert refused.value.fix.startswith("pip install --upgrade fedseg")
+    assert path.read_bytes() == before
 
 
 def test_the_tables_hold_no_subject_and_no_salt_of_another_length(register: Register) -> None:
