@@ -38,7 +38,7 @@ import pytest
 from benchmarks.mutation import Mutant, error_makers_of, mutants_of, mutated
 
 VERIFIER = ("canonical", "checkpoint", "entries", "merkle", "notes", "proof", "reading", "wal")
-TESTS = ("tests/privacy", "tests/release", "tests/ledger", "tests/audit")
+TESTS = tuple(f"tests/{area}" for area in ("privacy", "release", "ledger", "audit", "node", "server", "plan"))
 QUICK = "not (processes or deployment or browser or slow or extras or docs or soak)"
 REASONS = Path(__file__).with_suffix(".toml")
 OUTCOMES = Path("mutants/outcomes.jsonl")
@@ -103,7 +103,9 @@ def main() -> int:
     options.add_argument("--left", action="store_true", help="only what no run has killed yet")
     options.add_argument("--report", action="store_true", help="run nothing, say what earlier runs found")
     given = options.parse_args()
-    os.environ |= {"CI": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ |= {"CI": "1", "OMP_NUM_THREADS": "1"}
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process would compile all tests anew
+    sys.dont_write_bytecode = False
     found = [place for path in _targets(given.only) for place in _places(path)]
     chosen = found if given.sample is None else _sampled(found, given.sample, given.seed)
     print(f"{len(found)} mutants, of which {len(chosen)} are tried (seed {given.seed})", flush=True)
@@ -227,7 +229,7 @@ def _write_survey(out: Path, tests: Sequence[str]) -> int:
         "tests_of": {path: {line: _tests_in(own) for line, own in lines.items()} for path, lines in contexts.items()},
         "shared_of": {
             path: {
-                line: sorted({str(Path(test.partition("::")[0]).parent) for test in shared & set(own)})
+                line: sorted({str(Path(_file_of(test)).parent) for test in shared & set(own)})
                 for line, own in lines.items()
             }
             for path, lines in contexts.items()
@@ -252,21 +254,22 @@ def _run_all(places: Sequence[Place], survey: Survey, jobs: int) -> Iterator[tup
         yield place, outcome
         if outcome == "survived" and _shared_for(place, survey):
             survived.append(place)
-    yield from _run_each(survived, lambda place: _shared_for(place, survey), survey, jobs)
+    yield from _run_each(survived, lambda place: [_shared_for(place, survey)], survey, jobs)
 
 
 def _run_each(
-    places: Sequence[Place], tests_for: Callable[[Place], Sequence[str]], survey: Survey, jobs: int
+    places: Sequence[Place], tests_for: Callable[[Place], Sequence[Sequence[str]]], survey: Survey, jobs: int
 ) -> Iterator[tuple[Place, Outcome]]:
-    """Each mutant in a forked process, several at a time."""
+    """Each mutant in a forked process, several at a time; its tests run in parts."""
     running: dict[int, tuple[Place, float]] = {}
     for place in places:
         if len(running) == jobs:
             yield _next_done(running)
-        tests = tests_for(place)
-        expected = sum(seconds for test, seconds in survey.seconds.items() if test.startswith(tuple(tests)))
-        child = _forked(functools.partial(_pass, tests), _Mutating(place))
-        running[child] = (place, time.monotonic() + 20 + 8 * expected)
+        parts = tests_for(place)
+        named = tuple(test for part in parts for test in part)
+        expected = sum(seconds for test, seconds in survey.seconds.items() if test.startswith(named))
+        child = _forked(functools.partial(_pass_all, parts), _Mutating(place))
+        running[child] = (place, time.monotonic() + 20 + 4 * expected)
     while running:
         yield _next_done(running)
 
@@ -278,11 +281,23 @@ def _preload(modules: Iterable[str]) -> None:
             importlib.import_module(name)
 
 
-def _tests_for(place: Place, survey: Survey) -> list[str]:
-    """The tests of the mutant's line, quickest first; for a line that runs on import, those of the whole file."""
+def _tests_for(place: Place, survey: Survey) -> list[list[str]]:
+    """The tests of the mutant's line, quickest first; for a line that runs on import, those of the whole file.
+
+    Those of one file come first, since loading all files takes longer than running most tests: of the file with the
+    largest share of tests that take the line.
+    """
     lines = survey.tests_of[str(place.path)]
     tests = lines.get(place.mutant.line) or sorted({test for own in lines.values() for test in own})
-    return sorted(tests, key=lambda test: survey.seconds.get(test, 0))
+    tests = sorted(tests, key=lambda test: survey.seconds.get(test, 0))
+    taking, every = Counter(map(_file_of, tests)), Counter(map(_file_of, survey.seconds))
+    nearest = max(taking, key=lambda file: (taking[file] / every[file], taking[file]), default="")
+    first = [test for test in tests if _file_of(test) == nearest]
+    return [first, [test for test in tests if _file_of(test) != nearest]]
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def _shared_for(place: Place, survey: Survey) -> list[str]:
@@ -311,6 +326,10 @@ def _forked(passes: Callable[[], bool], *finders: "_Mutating") -> int:
         os._exit(0 if passes() else 1)
     finally:
         os._exit(1)
+
+
+def _pass_all(parts: Sequence[Sequence[str]]) -> bool:
+    return all(map(_pass, parts))
 
 
 def _pass(tests: Sequence[str]) -> bool:

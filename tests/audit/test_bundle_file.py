@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from fedseg.audit.archive import BUNDLE_LIMIT_BYTES, MANIFEST, MEMBERS_MAX, Member, Role, _pieces, pack, unpack
+from fedseg.audit.archive import (
+    _MANIFEST_LIMIT_BYTES,
+    BUNDLE_LIMIT_BYTES,
+    MANIFEST,
+    MEMBERS_MAX,
+    Member,
+    Role,
+    _pieces,
+    pack,
+    unpack,
+)
 from fedseg.audit.faults import Fault, fault_of
 from fedseg.errors import VerificationError
 from fedseg.ledger.canonical import Json, canonical, sha256_hex
@@ -243,11 +253,53 @@ def test_overlapping_members_and_huge_sizes_are_refused() -> None:
         assert refused(data) in ARCHIVE_FAULTS
 
 
+def test_a_manifest_that_says_it_is_longer_than_the_file_is_not_sought() -> None:
+    data = pack(MEMBERS)
+    longest = len(data) - 30 - len(MANIFEST)
+    for size, fault in ((longest, Fault.ARCHIVE), (longest + 1, Fault.BUNDLE_SIZE), (0xFFFFFFFF, Fault.BUNDLE_SIZE)):
+        assert refused(data[:22] + struct.pack("<I", size) + data[26:]) is fault
+
+
+def test_a_manifest_beyond_its_limit_is_not_read_even_if_it_is_all_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pack(MEMBERS)
+    size = int.from_bytes(data[22:26], "little")
+    monkeypatch.setattr("fedseg.audit.archive._MANIFEST_LIMIT_BYTES", size)
+    assert len(unpack(data)) == len(MEMBERS)
+    monkeypatch.setattr("fedseg.audit.archive._MANIFEST_LIMIT_BYTES", size - 1)
+    assert refused(data) is Fault.BUNDLE_SIZE
+
+
+def test_a_file_that_begins_as_no_bundle_does_is_sent_to_the_right_command() -> None:
+    for data in (b"fedseg-ledger-export 1\n" * 40, b"\xff" * 1000):
+        with pytest.raises(VerificationError) as found:
+            unpack(data)
+        assert fault_of(found.value) is Fault.ARCHIVE
+        assert "fedseg ledger verify" in found.value.why
+
+
+def test_a_manifest_that_is_refused_is_not_quoted() -> None:
+    with pytest.raises(VerificationError) as found:
+        unpack(with_manifest(manifest(row("plan.toml", role="call 555-0100"))))
+    assert found.value.why.endswith(": members.0.role")
+
+
 def test_a_file_beyond_the_limit_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedseg.audit.archive.BUNDLE_LIMIT_BYTES", 100)
     assert refused(pack_with_limit(monkeypatch)) is Fault.BUNDLE_SIZE
     with pytest.raises(ValueError, match="at most"):
         pack(MEMBERS)
+
+
+def test_the_limits_are_those_that_the_reference_names() -> None:
+    assert (MEMBERS_MAX, BUNDLE_LIMIT_BYTES) == (4096, 1024**3)
+    # As long as a manifest of so many members with the longest names can be, and not longer.
+    longest = row("a" * 100 + ("/" + "a" * 100) * 3, role="segmentation", size=BUNDLE_LIMIT_BYTES)
+    needed = len(canonical(longest)) * MEMBERS_MAX
+    assert needed < _MANIFEST_LIMIT_BYTES == 4 * 1024**2
+    many = [Member(f"plan-{number:05}.toml", Role.PLAN, b"") for number in range(MEMBERS_MAX)]
+    assert len(unpack(pack(many))) == MEMBERS_MAX
+    with pytest.raises(ValueError, match="at most"):
+        pack([*many, Member("plan.toml", Role.PLAN, b"")])
 
 
 def pack_with_limit(monkeypatch: pytest.MonkeyPatch) -> bytes:

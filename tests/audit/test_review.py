@@ -17,6 +17,7 @@ from fedseg.ledger.export import export_ledger, parse_export
 from fedseg.ledger.keys import PublicKey, SigningKey
 from fedseg.ledger.raw import RawLedger
 from fedseg.ledger.reading import read_ledger
+from fedseg.plan import PLAN_BYTES_MAX
 from fedseg.segments.segmentation import SignedSegmentation, parse_signed
 from tests.forged_bundle import Evidence
 from tests.forged_ledger import Forgery, policy_line, resigned
@@ -529,6 +530,8 @@ def test_a_runs_folder_becomes_the_same_bundle_every_time(finished: SmallFederat
     ]
     assert found(one).findings == ()
     assert {path.name for path in tmp_path.glob("*.zip*")} == {"one.zip", "two.zip"}
+    # Whoever is asked to check it can read it: there is nothing secret in it.
+    assert (tmp_path / "one.zip").stat().st_mode & 0o777 == 0o644
 
 
 def test_no_customer_and_no_private_key_gets_into_a_bundle(finished: SmallFederation, tmp_path: Path) -> None:
@@ -548,6 +551,9 @@ def test_each_partys_own_folder_can_be_bundled(finished: SmallFederation, tmp_pa
     for name, document in (("ran", finished.document), ("queued", finished.document.replace(b'"small"', b'"later"'))):
         (run / "jobs" / name).mkdir(parents=True)
         (run / "jobs" / name / "plan.toml").write_bytes(document)
+    # What is far too large to be a plan is none.
+    (run / "jobs/strange").mkdir()
+    (run / "jobs/strange/plan.toml").write_bytes(b"#" * (PLAN_BYTES_MAX + 1))
     (run / "plan.toml").unlink()
     (run / "nodes").rename(tmp_path / "nodes")
     assert [one.name for one in collect(run)] == ["server/ledger.txt", "jobs/ran/plan.toml"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fedseg.errors import BudgetError, FedsegError, NotApprovedError, StepAnsweredError
 from fedseg.ledger.journal import MemoryLedger
 from fedseg.privacy.mechanism import DiscreteGaussian, recompute
-from fedseg.privacy.noise import Noise, SimulatedNoise
+from fedseg.privacy.noise import Noise, NoiseSource, SimulatedNoise, SystemNoise
 from fedseg.privacy.release import (
     _TOKEN,
     HEADER,
@@ -59,6 +59,26 @@ def test_its_header_says_what_it_answers_and_its_signature_covers_every_byte(uni
     assert NOISE_SOURCES[source] == SimulatedNoise.label
     body, signature = released.payload[:-SIGNATURE_BYTES], released.payload[-SIGNATURE_BYTES:]
     assert unit.key.public.verify(signature, SIGNATURE_CONTEXT + hashlib.sha256(body).digest())
+
+
+@pytest.mark.parametrize(("source", "number"), [(SystemNoise(), 0), (SimulatedNoise(1), 1)])
+def test_its_bytes_stand_where_the_reference_says(unit: "Unit", source: NoiseSource, number: int) -> None:
+    noise = Noise.draw(DiscreteGaussian(unit.sigma), unit.cells * unit.width, source)
+    released = release(unit.statistic(), noise, unit.account, replace(unit.ticket(1), unit_index=7), unit.key)
+    data, size = released.payload, 132 + 8 * unit.cells * unit.width
+    assert len(data) == size + 64
+    assert data[:16] == b"fedseg-release-1"
+    assert data[16:48].hex() == released.release_id
+    assert data[48:80].hex() == unit.plan
+    assert data[80:112].hex() == unit.ticket(1).request_sha256
+    assert [int.from_bytes(data[at : at + 4], "big") for at in range(112, 132, 4)] == [
+        7,
+        1,
+        unit.cells,
+        unit.width,
+        number,
+    ]
+    assert unit.key.public.verify(data[size:], b"fedseg/release/v1\n" + hashlib.sha256(data[:size]).digest())
 
 
 def test_charge_leaf_and_bytes_stand_in_one_entry(unit: "Unit") -> None:
