@@ -106,6 +106,12 @@ def test_what_is_not_json_without_floats_is_refused(value: dict[str, Json]) -> N
         canonical(value)
 
 
+@pytest.mark.parametrize("number", [2**53 - 1, -(2**53 - 1), 0])
+def test_every_integer_that_all_readers_keep_exactly_is_kept(number: int) -> None:
+    assert parse_canonical(b'{"a":%d}' % number) == {"a": number}
+    assert canonical({"a": number, "ø": number}) == '{"a":%d,"ø":%d}'.encode() % (number, number)
+
+
 def test_a_refused_number_is_not_printed() -> None:
     with pytest.raises(ValueError, match=r"2\*\*53") as caught:
         canonical({"a": 2**53 + 3917})

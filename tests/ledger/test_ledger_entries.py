@@ -65,6 +65,18 @@ def test_an_entry_longer_than_the_limit_is_not_written() -> None:
         Entry(1, "charge", {"text": "x" * ENTRY_LIMIT_BYTES}).to_bytes()
 
 
+def test_an_entry_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    around = len(Entry(1, "charge", {"text": ""}).to_bytes())
+    longest = Entry(1, "charge", {"text": "x" * (65_535 - around)})
+    assert len(longest.to_bytes()) == ENTRY_LIMIT_BYTES == 65_535
+    assert Entry.from_bytes(longest.to_bytes()) == longest
+    longer = canonical({"seq": 1, "kind": "charge", "body": {"text": "x" * (65_536 - around)}})
+    with pytest.raises(ValueError, match="at most 65535 bytes, got 65536"):
+        Entry.from_bytes(longer)
+    with pytest.raises(ValueError, match="at most 65535 bytes, got 65536"):
+        Entry(1, "charge", {"text": "x" * (65_536 - around)}).to_bytes()
+
+
 def test_a_history_takes_only_entries_in_their_place(key: SigningKey) -> None:
     history = History().extended([genesis_leaf(key)])
     payload: Json = {"id": "release-1", "sha256": SHA256}
@@ -111,6 +123,16 @@ def test_two_histories_that_part_know_nothing_of_each_other(key: SigningKey) -> 
         )
         assert history.inclusion_proof(3) == rebuilt.inclusion_proof(3)
     assert right.consistency_proof(5) == History().extended(e.to_bytes() for e in right.entries).consistency_proof(5)
+
+
+def test_a_history_that_parts_from_another_keeps_the_payloads_of_what_they_share(key: SigningKey) -> None:
+    payload: Json = {"id": "release-1", "sha256": SHA256}
+    trunk = History().extended([genesis_leaf(key), Entry(1, "charge", {"payload": payload}).to_bytes()])
+    trunk.extended(charges(2, 1))
+    parted = trunk.extended(charges(2, 1, "other"))
+    assert dict(parted.payloads) == {"release-1": SHA256}
+    with pytest.raises(VerificationError, match="another entry"):
+        parted.extended([Entry(3, "charge", {"payload": payload}).to_bytes()])
 
 
 def test_an_extension_that_fails_leaves_the_history_as_it_was(key: SigningKey) -> None:

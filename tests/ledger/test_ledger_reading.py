@@ -194,6 +194,24 @@ def test_a_ledger_that_never_rests_is_not_read(ledger: Ledger, monkeypatch: pyte
         read_ledger(ledger.path)
 
 
+def test_a_write_ahead_log_that_is_gone_before_the_copy_is_whole_is_not_in_the_copy(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wal = ledger.path.with_name("unit.ledger-wal")
+    wal.write_bytes(b"of a moment ago")
+    monkeypatch.setattr("fedseg.ledger.reading.time.sleep", lambda _: wal.unlink(missing_ok=True))
+
+    def copy_while_it_is_written(source: Path, target: Path) -> None:
+        copyfile(source, target)
+        if source == wal:
+            wal.write_bytes(b"of now")
+
+    monkeypatch.setattr(reading, "copyfile", copy_while_it_is_written)
+    reading._copy_consistently(ledger.path, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == ledger.path.read_bytes()
+    assert not (tmp_path / "copy-wal").exists()
+
+
 def test_an_uncommitted_writer_beside_us_is_not_seen(ledger: Ledger, raw: RawLedger) -> None:
     with closing(sqlite3.connect(ledger.path, isolation_level=None)) as writer:
         writer.execute("PRAGMA cache_size=1")

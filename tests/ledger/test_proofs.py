@@ -9,9 +9,18 @@ import pytest
 from fedseg.errors import VerificationError
 from fedseg.ledger.checkpoint import Checkpoint
 from fedseg.ledger.database import USER_VERSION
+from fedseg.ledger.entries import ENTRY_LIMIT_BYTES
 from fedseg.ledger.keys import SigningKey, encode_base64
 from fedseg.ledger.merkle import EMPTY_ROOT
-from fedseg.ledger.proof import FILE_LIMIT, ConsistencyProof, InclusionProof, prove_consistency, prove_inclusion
+from fedseg.ledger.notes import NOTE_LIMIT
+from fedseg.ledger.proof import (
+    FILE_LIMIT,
+    PROOF_HEADER,
+    ConsistencyProof,
+    InclusionProof,
+    prove_consistency,
+    prove_inclusion,
+)
 from fedseg.ledger.raw import RawLedger
 from fedseg.ledger.reading import read_ledger
 from fedseg.ledger.store import Ledger
@@ -126,6 +135,32 @@ def test_a_proof_beyond_the_limit_is_not_read(raw: RawLedger) -> None:
         InclusionProof.from_text(prove_inclusion(raw, 1).to_text() + " " * FILE_LIMIT)
     with pytest.raises(VerificationError):
         ConsistencyProof.from_text(prove_consistency(raw, 1).to_text() + " " * FILE_LIMIT)
+
+
+def test_the_limit_leaves_room_for_the_longest_proof_that_there_is(raw: RawLedger) -> None:
+    entry, hashes = encode_base64(bytes(ENTRY_LIMIT_BYTES)), 63 * 45
+    assert len(PROOF_HEADER) + len(entry) + hashes + NOTE_LIMIT + 99 < FILE_LIMIT < 2 * NOTE_LIMIT
+    for text in (prove_inclusion(raw, 1).to_text(), prove_consistency(raw, 1).to_text()):
+        read = InclusionProof.from_text if text.startswith(PROOF_HEADER) else ConsistencyProof.from_text
+        longest = text + " " * (FILE_LIMIT - len(text))
+        assert read(longest).note.rstrip(" ") == raw.notes[-1][1]
+        with pytest.raises(VerificationError):
+            read(longest + " ")
+
+
+def test_a_path_is_no_longer_than_that_in_the_largest_tree_with_a_checkpoint(raw: RawLedger) -> None:
+    note, one = raw.notes[-1][1], encode_base64(bytes(32))
+    for head, read in (("c2sp.org/tlog-proof@v1\nindex 0", InclusionProof), ("old 1", ConsistencyProof)):
+        assert len(read.from_text("\n".join([head, *[one] * 63, "", note])).hashes) == 63
+        with pytest.raises(VerificationError):
+            read.from_text("\n".join([head, *[one] * 64, "", note]))
+
+
+def test_a_proof_of_growth_without_a_checkpoint_is_refused(raw: RawLedger) -> None:
+    head, _, _ = prove_consistency(raw, 3).to_text().partition("\n\n")
+    for text in (head, f"{head}\n"):
+        with pytest.raises(VerificationError, match="no checkpoint"):
+            ConsistencyProof.from_text(text)
 
 
 def test_a_ledger_is_proved_to_extend_each_of_its_checkpoints(raw: RawLedger) -> None:

@@ -10,7 +10,7 @@ from fedseg.errors import VerificationError
 from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from fedseg.ledger.keys import PublicKey, SigningKey
 from fedseg.ledger.merkle import EMPTY_ROOT, leaf_hash
-from fedseg.ledger.notes import ed25519_key_id, open_note, sign_note
+from fedseg.ledger.notes import NOTE_LIMIT, ed25519_key_id, open_note, parse_note, sign_note
 
 ORIGIN = "unit.example/ledger"
 CHECKPOINT = Checkpoint(ORIGIN, 42, leaf_hash(b""))
@@ -147,7 +147,24 @@ def test_a_checkpoint_that_cannot_be_is_refused() -> None:
         Checkpoint(ORIGIN, 1, EMPTY_ROOT[:31])
 
 
-@pytest.mark.parametrize("text", ["", "no end", "control\x07\n", "carriage\r\n", "\ud800\n"])
+@pytest.mark.parametrize(
+    "text", ["", "no end", "control\x07\n", "carriage\r\n", "\ud800\n", "good\nbad\x07\n", "bad\x07\ngood\n"]
+)
 def test_only_whole_printable_lines_are_signed(key: SigningKey, text: str) -> None:
     with pytest.raises(ValueError, match="whole lines"):
         sign_note(text, ORIGIN, key)
+
+
+@pytest.mark.parametrize("code", [0x00, 0x09, 0x0D, 0x1F, 0xD800, 0xDBFF, 0xDC00, 0xDFFF])
+def test_a_note_from_elsewhere_holds_no_control_character_and_nothing_without_utf_8(code: int) -> None:
+    assert parse_note(EXAMPLE_NOTE.replace("an example", "an \x7f\ud7ff\ue000 example")).signatures
+    with pytest.raises(VerificationError, match="not whole lines of text"):
+        parse_note(EXAMPLE_NOTE.replace("an example", f"an {chr(code)} example"))
+
+
+def test_a_note_from_elsewhere_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    longest = "x" * (NOTE_LIMIT - len(EXAMPLE_NOTE)) + EXAMPLE_NOTE
+    assert NOTE_LIMIT == 1_000_000
+    assert parse_note(longest).to_text() == longest
+    with pytest.raises(VerificationError):
+        parse_note("x" + longest)
