@@ -69,7 +69,7 @@ def erase(
     erase_rows(home, frozenset(subjects))
     with home.register() as register:
         register.forget_subjects(subjects)
-    _require_nothing_left(home, [*order.identifiers, *subjects], skip)
+    _require_nothing_left(home, order, skip)
     return _certified(home, requests, now, ground)
 
 
@@ -115,10 +115,10 @@ def proven_certificate(home: NodeHome, request: str) -> bytes:
     return ProvenCertificate(stored.envelope, stored.salt, place.index, place.path, proof).to_bytes()
 
 
-def _require_nothing_left(home: NodeHome, needles: Sequence[bytes], skip: Collection[Path]) -> None:
+def _require_nothing_left(home: NodeHome, order: Order, skip: Collection[Path]) -> None:
     left_out = {path.resolve() for path in (*skip, home.path / LOCAL / RIGHTS_FILE)}
     files = {path.resolve() for path in (*files_below(home.path), home.path / home.settings.source.path)}
-    found = find_leftovers(sorted(files - left_out), [*needles, *(one.hex().encode() for one in needles)])
+    found = find_leftovers(sorted(files - left_out), order.identifiers, order.subjects(home))
     if found:
         raise VerificationError(
             "a file still names somebody who is to be erased",

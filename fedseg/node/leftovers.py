@@ -11,10 +11,12 @@ from ahocorasick_rs import BytesAhoCorasick
 
 from fedseg.errors import StorageError
 
-SHORT_BYTES: Final = 8
-"""An identifier shorter than this counts where it stands alone only: its digits may be part of any number."""
 _CHUNK_BYTES: Final = 64 * 1024 * 1024
-_WORD: Final = frozenset(b"0123456789.ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
+_WORD: Final = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz") | set(range(128, 256))
+_SEEN: Final = 2
+"""How many bytes on either side say whether something stands alone."""
+_JOINERS: Final = frozenset(b"+-.@")
+"""Between two word characters these make one word of both; at the end of a sentence they do not."""
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -22,38 +24,55 @@ def files_below(folder: Path) -> list[Path]:
     return [one for one in sorted(folder.rglob("*")) if one.is_file() and not one.is_symlink()]
 
 
-def find_leftovers(files: Iterable[Path], needles: Collection[bytes]) -> list[Path]:
-    """Those of the files that hold one of these nonempty needles.
+def find_leftovers(files: Iterable[Path], identifiers: Collection[bytes], pseudonyms: Collection[bytes]) -> list[Path]:
+    """Those of the files that hold one of these.
+
+    An identifier counts where it stands alone: customer-17 is not in customer-170, nor ann@example.com in
+    joann@example.com. A pseudonym counts anywhere, as bytes and in hexadecimal.
+
+    Args:
+        files: Where to look.
+        identifiers: Nonempty, as in the unit's source.
+        pseudonyms: 16 bytes each.
 
     Raises:
         StorageError: If a file cannot be read: it may hold anything.
     """
-    searched = sorted(set(needles))
-    machine, reach = BytesAhoCorasick(searched), max(map(len, searched), default=1) + 1
-    return [one for one in files if _holds(one, machine, searched, reach)]
+    words = sorted(set(identifiers))
+    searched = [*words, *pseudonyms, *(one.hex().encode() for one in pseudonyms)]
+    machine, reach = BytesAhoCorasick(searched), max(map(len, searched), default=0) + _SEEN
+    return [one for one in files if _holds(one, machine, len(words), reach)]
 
 
-def _holds(path: Path, machine: BytesAhoCorasick, needles: list[bytes], reach: int) -> bool:
+def _holds(path: Path, machine: BytesAhoCorasick, words: int, reach: int) -> bool:
+    """Whether the file holds one of the patterns, of which the first `words` must stand alone."""
     return any(
-        len(needles[found]) >= SHORT_BYTES or _stands_alone(chunk, start, end)
+        found >= words or (start >= _SEEN and end <= len(chunk) - _SEEN and _stands_alone(chunk, start, end))
         for chunk in _chunks(path, reach)
         for found, start, end in machine.find_matches_as_indexes(chunk, overlapping=True)
     )
 
 
 def _stands_alone(text: bytes, start: int, end: int) -> bool:
-    before, after = text[start - 1 : start] if start else b"", text[end : end + 1]
-    return not (before and before[0] in _WORD) and not (after and after[0] in _WORD)
+    before, after = text[start - _SEEN : start][::-1], text[end : end + _SEEN]
+    return not _joins(before) and not _joins(after)
+
+
+def _joins(neighbours: bytes) -> bool:
+    """Whether a word goes on with these bytes, the nearest first."""
+    nearest, next_one = neighbours
+    return nearest in _WORD or (nearest in _JOINERS and next_one in _WORD)
 
 
 def _chunks(path: Path, reach: int) -> Iterator[bytes]:
-    """The file in pieces that overlap by what the longest needle and its neighbours take."""
+    """The file between blanks, in pieces that overlap by what the longest pattern and its neighbours take."""
     try:
         with path.open("rb") as file:
-            tail = b""
+            tail = b" " * _SEEN
             while piece := file.read(_CHUNK_BYTES):
                 yield tail + piece
-                tail = piece[-reach:]
+                tail = (tail + piece)[-2 * reach :]
+            yield tail + b" " * _SEEN
     except FileNotFoundError:
         return  # gone since it was listed, as files for a moment are
     except OSError as error:

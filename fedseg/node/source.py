@@ -6,7 +6,6 @@ depend on no row (no file, no column, a column of a type that cannot serve) are 
 """
 
 import csv
-import hashlib
 import hmac
 import io
 import itertools
@@ -75,7 +74,7 @@ class SourceCheck:
 
 def subject_key(identifier: bytes, secret: bytes) -> bytes:
     """The 16-byte pseudonym of a customer at this unit: HMAC-SHA-256 under the unit's own secret, truncated."""
-    return hmac.new(secret, identifier, hashlib.sha256).digest()[:16]
+    return hmac.digest(secret, identifier, "sha256")[:16]
 
 
 def open_source(home: NodeHome, columns: Sequence[Column]) -> Table:
