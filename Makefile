@@ -39,7 +39,7 @@ QUICK := not (processes or deployment or browser or chaos or slow or extras or d
 within = timeout --foreground --signal=INT --kill-after=30 $(1)m
 
 .PHONY: help demo fmt check lint doctest test-quick-plain test test-quick test-chaos test-coverage test-processes \
-	test-deployment test-statistical test-extras test-docs soak mutants chromium proxy-tools go-tools clean
+	test-deployment test-statistical test-extras test-docs soak mutants chromium proxy-tools postgres go-tools clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -81,7 +81,7 @@ test-coverage: $(VENV)/.installed-test
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --show-missing --skip-covered --include='fedseg/privacy/*,fedseg/ledger/*' --fail-under=100
 
-test-processes: $(VENV)/.installed-test chromium proxy-tools
+test-processes: $(VENV)/.installed-test chromium proxy-tools postgres
 	$(call within,$(BUDGET_PROCESSES)) $(PYTEST) -m "processes or browser"
 
 # Servers and nodes as operators run them: system users, namespaces, nginx, kills. Best as root; else with sub-uids.
@@ -154,6 +154,13 @@ proxy-tools:
 	@if ! { command -v nginx && command -v faketime && command -v nft && command -v ip; } >/dev/null \
 	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light faketime nftables iproute2; \
+	fi
+
+# A database server for the tests of consent registers kept in one; they start it themselves. As above.
+postgres:
+	@if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; \
 	fi
 
 # Go and its packages for transparency logs, which check what a ledger gives out. As above.

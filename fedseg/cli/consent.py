@@ -77,6 +77,22 @@ def mapping(
 
 
 @app.command()
+def move(
+    node: NodeOption,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only see whether the database can be reached.")] = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Move the register from the home into the database that node.toml names. Stop the node before."""
+    from fedseg.node.home import NodeHome
+    from fedseg.node.register_place import move_register
+
+    settings = (home := NodeHome.open(node)).settings
+    events = move_register(home.register_file, settings.register_, settings.unit, dry_run=dry_run)
+    outcome = "checked, nothing moved" if dry_run else "moved"
+    show(format_, {"outcome": outcome, "LOCAL": {"events": events}}, lambda: f"{outcome}\nLOCAL: {events:,} events")
+
+
+@app.command()
 def status(
     node: NodeOption,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Count consents that end within so many days.")] = 30,

@@ -25,7 +25,8 @@ from fedseg.ledger.canonical import canonical, sha256_hex
 from fedseg.ledger.key_files import load_keys
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.store import Ledger
-from fedseg.node.register import Register
+from fedseg.node.register import ConsentRegister
+from fedseg.node.register_place import RegisterSettings, create_register, open_register
 from fedseg.node.rights_register import RightsRegister
 from fedseg.privacy.entries import OfficerSignature
 from fedseg.privacy.signatures import read_policy_signatures
@@ -57,6 +58,7 @@ class NodeSettings(BaseModel):
     version: Literal[1]
     unit: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     source: SourceSettings
+    register_: Annotated[RegisterSettings | None, Field(alias="register")] = None
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,14 @@ class NodeHome:
         """
         (path / LOCAL / "keys").mkdir(parents=True, mode=0o700)
         (path / LOCAL).chmod(0o700)
-        (path / "node.toml").write_text(tomli_w.dumps(settings.model_dump()), encoding="utf-8")
+        written = tomli_w.dumps(settings.model_dump(by_alias=True, exclude_none=True))
+        (path / "node.toml").write_text(written, encoding="utf-8")
         (path / "policy.yaml").write_bytes(policy)
         key = SigningKey.generate()
         made = cls(path, settings)
         key.save(made.key_file)
         SigningKey.generate().save(path / LOCAL / "keys" / "subjects.key")
-        Register.create(path / LOCAL / "register.db").close()
+        create_register(made.register_file, settings.register_, settings.unit)
         Ledger.create(
             path / "ledger.db",
             origin=f"fedseg/unit/{settings.unit}",
@@ -200,9 +203,14 @@ class NodeHome:
         """Hash of the source settings: which file, identifier and columns are read."""
         return sha256_hex(canonical(self.settings.source.model_dump()))
 
-    def register(self) -> Register:
+    @property
+    def register_file(self) -> Path:
+        """Where the consent register is, unless a database holds it."""
+        return self.path / LOCAL / "register.db"
+
+    def register(self) -> ConsentRegister:
         """The unit's consent register."""
-        return Register(self.path / LOCAL / "register.db")
+        return open_register(self.register_file, self.settings.register_, self.settings.unit)
 
     def rights(self) -> RightsRegister:
         """The unit's register of rights requests, and of everybody who must not be counted again."""

@@ -41,6 +41,9 @@ DELIVERY_SCHEMA: Final = pa.schema(
 )
 """Columns of what an import brings: times are null where the export says none, and then mean the moment of import."""
 
+TABLES: Final = ("event", "gate_salt", "import", "unread")
+"""What a register is made of, wherever it is kept: the same columns in the same order."""
+
 UNREAD: Final = "(a line that could not be read)"
 """Kind of event of a customer of whom a line of a partial import could not be read: unknown, so that it denies."""
 

@@ -29,6 +29,9 @@ def distribution_of(module: str) -> str:
 
 
 DECLARED = {name_of(one) for one in PROJECT["dependencies"]}
+DECLARED_FOR_SOME = {name_of(one) for one in PROJECT["optional-dependencies"]["postgres"]}
+"""What only units need that keep their consent register in a database."""
+
 DECLARED_FOR_TESTS = {name_of(one) for one in PROJECT["optional-dependencies"]["test"]}
 
 
@@ -50,7 +53,12 @@ def imported(modules: dict[str, ast.Module]) -> set[str]:
 
 
 def test_every_import_is_a_declared_dependency(modules: dict[str, ast.Module]) -> None:
-    assert {distribution_of(name) for name in imported(modules)} <= DECLARED
+    assert {distribution_of(name) for name in imported(modules)} <= DECLARED | DECLARED_FOR_SOME
+
+
+def test_what_only_some_need_is_imported_by_one_module(modules: dict[str, ast.Module]) -> None:
+    needing = [name for name, tree in modules.items() if imported({name: tree}) & DECLARED_FOR_SOME]
+    assert [Path(name).stem for name in needing] == ["postgres_register"]
 
 
 def test_every_declared_dependency_is_imported(modules: dict[str, ast.Module]) -> None:
