@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
+from fedseg.privacy import budget
 from fedseg.privacy.budget import (
     DELTA_GRID,
     EPSILON_LIMIT,
@@ -69,6 +70,14 @@ def assert_certified(rho: Fraction, delta: Fraction) -> None:
     with mpmath.workdps(60):
         excess = mpmath.mpf(str(epsilon_of(rho, delta))) - infimum(rho, delta)
         assert 0 <= excess <= mpmath.mpf("2e-18")
+
+
+def test_the_proof_of_epsilon_is_about_the_numbers_in_force() -> None:
+    """Change one, and redo the proof in `epsilon_of`; ledgers and plans are in these grids."""
+    assert (RHO_GRID, DELTA_GRID, RHO_LIMIT, EPSILON_LIMIT) == (2**48, 2**64, 2**32, 2**20)
+    assert (budget._DIGITS, budget._ORDER_DIGITS) == (80, 40)
+    assert (budget._MARGIN, budget._LAST_PLACE) == (Decimal("1e-50"), Decimal("1e-18"))
+    assert FRACTION_TEXT_LIMIT == 100
 
 
 @given(non_negative_fractions, st.fractions(min_value=0, max_value="0.999999"))
@@ -349,6 +358,8 @@ def test_the_longest_text_is_read_and_a_longer_one_is_neither_written_nor_read()
     assert parse_fraction(fraction_text(longest)) == longest
     with pytest.raises(ValueError, match="have a text"):
         fraction_text(longest * 10)
+    with pytest.raises(ValueError, match="a fraction is written"):
+        parse_fraction(f"{longest * 10}/1")
 
 
 def test_a_negative_fraction_has_no_text() -> None:

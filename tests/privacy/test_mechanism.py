@@ -33,6 +33,10 @@ def test_a_known_charge() -> None:
     assert DiscreteGaussian(10).charge(1) == Charge.of(Fraction(1, 200), Fraction(0), "discrete-gaussian-zcdp")
 
 
+def test_a_calibrated_sigma_lies_between_the_lattices_bound_and_the_samplers() -> None:
+    assert (SIGMA_MIN, SIGMA_LIMIT) == (2**10, 2**24)
+
+
 @pytest.mark.parametrize("sigma", [0, -1, SIGMA_LIMIT])
 def test_sigma_stays_where_the_sampler_is_proved(sigma: int) -> None:
     with pytest.raises(ValueError, match="sigma must lie in"):

@@ -49,6 +49,7 @@ class CountedNoise(NoiseSource):
 
 
 def test_the_proved_bounds_are_the_bounds_in_force() -> None:
+    assert (noise_module._LAPS_LIMIT, noise_module._TRIALS_LIMIT) == (2**7, 2**14)
     sigma, laps, steps = SIGMA_LIMIT - 1, noise_module._LAPS_LIMIT - 1, noise_module._TRIALS_LIMIT - 1
     furthest = (sigma - 1) + sigma * laps
     assert furthest < 2**31
