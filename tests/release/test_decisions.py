@@ -14,6 +14,7 @@ from fedseg.errors import (
     StorageError,
     TrustError,
 )
+from fedseg.ledger.canonical import canonical
 from fedseg.ledger.entries import Entry
 from fedseg.ledger.keys import SigningKey
 from fedseg.privacy.account import PlanTerms
@@ -164,3 +165,36 @@ def test_files_of_signatures_that_cannot_be_used_are_said_to_be_so(tmp_path: Pat
 def test_a_day_has_one_spelling(bare: "Unit", day: str) -> None:
     with pytest.raises(ValueError, match="made_on"):
         decision(bare, SigningKey.generate(), Verdict.APPROVE, made_on=day)
+
+
+# What stands in ledgers for ever
+
+
+def test_the_words_of_entries_are_those_that_old_ledgers_hold() -> None:
+    assert sorted(UNIT_KINDS) == [
+        "approval",
+        "closing",
+        "decision",
+        "key_change",
+        "policy",
+        "refusal",
+        "release",
+        "rights_batch",
+    ]
+    assert [str(one) for one in Verdict] == ["approve", "deny", "cancel", "revoke"]
+    assert [str(one) for one in Ending] == ["expired", "cancelled", "revoked"]
+
+
+def test_what_a_signature_is_for_stands_before_what_it_signs(bare: "Unit") -> None:
+    said = decision(bare, SigningKey.generate(), Verdict.APPROVE)
+    everything_else = {name: value for name, value in said.facts().items() if name != "signature"}
+    assert said.signed_bytes == b"fedseg/decision/v1\n" + canonical(everything_else)
+    key, digest = SigningKey.generate(), "c3" * 32
+    policy, plan = sign_policy(digest, "ann", key), sign_plan(digest, key)
+    for signature, context in ((policy.signature, b"fedseg/policy/v1\n"), (plan.signature, b"fedseg/plan/v1\n")):
+        assert key.public.verify(bytes.fromhex(signature), context + bytes.fromhex(digest))
+
+
+def test_the_published_schema_of_entries_is_the_one_in_force() -> None:
+    published = Path(__file__).parents[2] / "docs/reference/ledger-entries.schema.json"
+    assert json.loads(published.read_text(encoding="utf-8")) == json_schema()
