@@ -1,6 +1,7 @@
 """Noise is exact, fresh, used once, and fails rather than going on with too little randomness."""
 
 import copy
+import hashlib
 import json
 import pickle
 import subprocess
@@ -115,6 +116,17 @@ def test_the_last_lap_of_the_proof_is_allowed_and_the_next_raises() -> None:
         noise_module._laps(1, ScriptedNoise(*SUCCESS * (allowed + 1), *FAILURE))
 
 
+@pytest.mark.parametrize(
+    ("trials", "kept"),
+    [((*SUCCESS, *SUCCESS), True), ((*SUCCESS, *FAILURE), False), (FAILURE, False)],
+    ids=["both units succeed", "the second fails", "the first fails"],
+)
+def test_each_whole_unit_of_an_exponent_is_a_trial_of_its_own(trials: tuple[Fraction, ...], *, kept: bool) -> None:
+    """exp(-9/4): two trials of exp(-1), then one of exp(-1/4), which fails at its first step and so succeeds."""
+    source = ScriptedNoise(*trials, Fraction(1, 2))
+    assert noise_module._bernoulli_exp(np.array([9], np.uint64), 4, source).tolist() == [kept]
+
+
 def test_a_word_beyond_the_last_full_interval_is_drawn_again() -> None:
     # 2^64 - 1 = 3 * width: the last word of all belongs to no interval, the one before to the last.
     last = Fraction(2**64 - 1, 2**64)
@@ -143,6 +155,19 @@ def test_simulated_noise_is_the_same_everywhere_for_a_seed() -> None:
     assert first.tolist() == discrete_gaussian(2**20, 5, SimulatedNoise(7)).tolist()
     assert first.tolist() == [-416671, 221493, 1110387, 165206, 651899]
     assert first.tolist() != discrete_gaussian(2**20, 5, SimulatedNoise(8)).tolist()
+
+
+def test_many_draws_are_the_same_everywhere_for_a_seed() -> None:
+    """Whatever changes the distribution changes one of these, at the smallest, largest and usual scales."""
+    digest = hashlib.sha256()
+    for sigma in (1, 3, 4096, 2**20, SIGMA_LIMIT - 1):
+        digest.update(discrete_gaussian(sigma, 3000, SimulatedNoise(sigma)).astype("<i8").tobytes())
+    assert digest.hexdigest() == "35e5519bd219f4a0887339390ea50682a554794ad3b3781e94cf9e4ebbfb54ec"
+    beyond_one_chunk = discrete_gaussian(1024, 2**16 + 50, SimulatedNoise(3)).astype("<i8").tobytes()
+    assert (
+        hashlib.sha256(beyond_one_chunk).hexdigest()
+        == "00767b025f30a18bf99603eb9b99dbf1042c4a7bafd33ec802f1ce9e6b9640b8"
+    )
 
 
 def test_a_source_never_gives_the_same_bytes_twice() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedseg.errors import BudgetError, FedsegError, NotApprovedError, StepAnsweredError
+from fedseg.errors import BudgetError, ClockError, FedsegError, NotApprovedError, StepAnsweredError
 from fedseg.ledger.journal import MemoryLedger
 from fedseg.privacy.mechanism import DiscreteGaussian, recompute
 from fedseg.privacy.noise import Noise, NoiseSource, SimulatedNoise, SystemNoise
@@ -221,6 +221,19 @@ def test_releases_share_an_id_only_if_plan_unit_step_and_request_are_the_same(
     one: tuple[str, str, int, str], other: tuple[str, str, int, str]
 ) -> None:
     assert (release_id(*one) == release_id(*other)) == (one == other)
+
+
+def test_nothing_is_released_while_the_clock_is_behind_the_ledger(unit: "Unit") -> None:
+    entries = unit.journal.entries()
+    ticket = replace(unit.ticket(), day="2025-05-31")
+    with pytest.raises(ClockError):
+        release(unit.statistic(), unit.noise(), unit.account, ticket, unit.key)
+    assert unit.journal.entries() == entries
+
+
+def test_a_release_id_is_the_hash_of_what_it_answers_in_canonical_json() -> None:
+    said = b'{"plan":"%b","request":"%b","step":2,"unit":"north"}' % (b"a1" * 32, b"d4" * 32)
+    assert release_id("a1" * 32, "north", 2, "d4" * 32) == hashlib.sha256(said).hexdigest()
 
 
 def test_every_release_of_a_step_has_the_same_length_whatever_is_in_it(unit: "Unit") -> None:
