@@ -25,10 +25,7 @@ from fedseg.policy.uses import Use
 _MISFIT: Final = "misfit"
 _BASES: Final = frozenset(get_args(ConsentBasis) + get_args(NoticeBasis))
 
-
 TrustModelName = Literal["unit-noise", "secure-aggregation"]
-DELTA_MIN: Final = Fraction(1, 2**64)
-"""Smallest delta the accounting knows."""
 
 RHO_CAP_MAX: Final = 1024
 """Largest cap: epsilon is then above a thousand, and nothing is protected."""
@@ -46,8 +43,8 @@ class Budget(Part):
 
     @model_validator(mode="after")
     def _delta_below_one(self) -> Self:
-        if not DELTA_MIN <= self.delta < 1:
-            raise ValueError("delta must lie between 2^-64 and 1")
+        if self.delta >= 1:
+            raise ValueError("delta must be below 1")
         if self.rho_cap > RHO_CAP_MAX:
             raise ValueError(f"rho_cap is at most {RHO_CAP_MAX}: more is no protection")
         return self

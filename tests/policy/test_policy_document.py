@@ -184,7 +184,12 @@ REFUSALS = {
     "blank in a fraction": ('"1/10"', '"1/ 10"', "key budget.rho_cap: must be a positive fraction"),
     "decimal for a fraction": ('"1/10"', '"0.1"', "key budget.rho_cap: must be a positive fraction"),
     "huge fraction": ('"1/10"', f'"1/{"9" * 19}"', "key budget.rho_cap: must be a positive fraction"),
-    "delta of one": ('"1/1000000"', '"1/1"', "line 14, key budget: delta must lie between"),
+    "a limit that is none": (
+        '"1/10"',
+        '"1025/1"',
+        "line 14, key budget: rho_cap is at most 1024: more is no protection",
+    ),
+    "delta of one": ('"1/1000000"', '"1/1"', "line 14, key budget: delta must be below 1"),
     "unknown purpose": ("fedseg:SegmentStatistics:", "fedseg:Everything:", "line 6, key purposes.fedseg:Everything: "),
     "unknown veto": ("suppressed, minor]", "suppressed, minor, supressed]", "veto.4: Input should be 'objection'"),
     "repeated veto": ("suppressed, minor]", "suppressed, minor, minor]", "veto: names something twice"),
@@ -272,6 +277,8 @@ def test_one_problem_is_told_without_more_and_three_with_two_more() -> None:
     ("old", "new"),
     [
         ("days: 1095", "days: 395"),
+        ('"1/10"', '"1024/1"'),
+        ('"1/1000000"', f'"1/{10**18 - 1}"'),
         ("raw_days: 395", "raw_days: 1"),
         ('"1/20"', '"1/10"'),
         ("notice_min_version: 3", "notice_min_version: 0"),

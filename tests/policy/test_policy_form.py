@@ -1,6 +1,7 @@
 """The wider form of a policy: ways to be allowed, special categories, retention, recipients, forbidden uses."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -268,3 +269,74 @@ def test_the_schema_offers_no_null_and_one_of_two_forms() -> None:
     assert rule["properties"]["basis"]["enum"] == ["eu-gdpr:A6-1-a", "dpv:Consent"]
     assert schema["properties"]["recipients"]["items"] == {"$ref": "#/$defs/Recipient"}
     assert schema["$defs"]["Approvals"]["properties"]["officers"]["additionalProperties"] is False
+
+
+OFFICER = "JjFoLUHVKzsbxWlno9QQnkxnRojOaYoWuhkX3v6Dmfo="
+REQUESTER = "SdUvuV5G4wiJRcG50M2OAvFInK2B2YWNLf8Bn9iBBJ4="
+APPROVALS = f"""\
+approvals:
+  officers:
+    ann: "{OFFICER}"
+    bob: "{REQUESTER}"
+  required: 2
+  expire_days: 90
+  requesters:
+    marketing:
+      public_key: "{REQUESTER}"
+      rho_cap: "1/20"
+      automatic: {{rho_per_plan: "1/1000", rho_per_period: "1/100", period_days: 30}}
+    analytics: {{public_key: "{OFFICER}"}}
+"""
+
+
+def approved_by(old: str = "", new: str = "") -> bytes:
+    assert not old or APPROVALS.count(old) == 1, old
+    return (POLICY + (APPROVALS.replace(old, new) if old else APPROVALS)).encode()
+
+
+def test_approvals_say_what_their_document_says() -> None:
+    approvals = load_policy(approved_by()).approvals
+    assert approvals is not None
+    assert dict(approvals.officers) == {"ann": OFFICER, "bob": REQUESTER}
+    assert (approvals.required, approvals.expire_days) == (2, 90)
+    marketing, analytics = approvals.requesters.values()
+    assert (marketing.rho_cap, analytics.rho_cap, analytics.automatic) == (Fraction(1, 20), None, None)
+    assert marketing.automatic is not None
+    assert (marketing.automatic.rho_per_plan, marketing.automatic.rho_per_period) == (
+        Fraction(1, 1000),
+        Fraction(1, 100),
+    )
+    assert load_policy(approved_by('      rho_cap: "1/20"', '      rho_cap: "1/10"')).approvals is not None
+
+
+NO_APPROVALS = {
+    "one key for two requesters": (
+        f'analytics: {{public_key: "{OFFICER}"}}',
+        f'analytics: {{public_key: "{REQUESTER}"}}',
+        "key approvals: each requester needs a key of their own",
+    ),
+    "more signatures than officers": ("required: 2", "required: 3", "key approvals: required is more than there are"),
+    "one key for two officers": (
+        f'bob: "{REQUESTER}"',
+        f'bob: "{OFFICER}"',
+        "required is more than there are officers",
+    ),
+    "a share above the whole": (
+        '      rho_cap: "1/20"',
+        '      rho_cap: "1/9"',
+        "key approvals.requesters.marketing.rho_cap: must be at most the rho_cap of the budget",
+    ),
+    "no signature": (
+        "required: 2",
+        "required: 0",
+        "key approvals.required: Input should be greater than or equal to 1",
+    ),
+    "no key": (f'ann: "{OFFICER}"', 'ann: "abc"', "key approvals.officers.ann: "),
+    "no days": ("expire_days: 90", "expire_days: 0", "key approvals.expire_days: Input should be greater"),
+    "unknown key": ("  required: 2", "  required: 2\n  quorum: 2", "key approvals.quorum: this key is unknown"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "why"), NO_APPROVALS.values(), ids=NO_APPROVALS)
+def test_approvals_that_cannot_be_kept_are_refused(old: str, new: str, why: str) -> None:
+    assert why in refused(approved_by(old, new))
