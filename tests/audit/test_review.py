@@ -61,6 +61,17 @@ def test_the_evidence_of_a_true_run_checks_out(evidence: Evidence, keys: dict[st
     assert seen.simulated
 
 
+def test_whose_word_it_is_has_names_that_scripts_rely_on() -> None:
+    assert [str(one) for one in KeySource] == ["given", "remembered", "bundle"]
+
+
+def test_a_plan_beside_a_ledger_that_does_not_check_out_is_accused_of_nothing(evidence: Evidence) -> None:
+    data = bytearray(evidence.members["server/ledger.txt"].data)
+    data[-20] ^= 1
+    seen = found(evidence.only("server/ledger.txt", "plan.toml").changed("server/ledger.txt", bytes(data)).packed())
+    assert {where for _, where in faults(seen)} == {"server/ledger.txt"}
+
+
 def test_whose_word_it_is_whose_keys_these_are_is_said(evidence: Evidence, keys: dict[str, PublicKey]) -> None:
     seen = found(evidence.packed(), keys={"fedseg/unit/north": keys["north"], "east": keys["south"]})
     assert {log.facts.origin: log.key_source for log in seen.logs} == {
@@ -331,6 +342,8 @@ def test_what_was_seen_is_remembered_and_goes_on(
     second = found(pack([north_of(unit, tmp_path / "two.db")]), memory=memory)
     assert second.findings == ()
     assert [one.checkpoint.size for one in second.memory.seen.values()] == [len(everything) + 1]
+    same = found(pack([north_of(unit, tmp_path / "same.db")]), memory=second.memory)
+    assert (same.findings, same.memory) == ((), second.memory)
     third = found(pack([north_of(unit, tmp_path / "three.db", lines=2)]), memory=second.memory)
     assert [one.fault for one in third.findings] == [Fault.SHORTER]
     assert third.memory == second.memory

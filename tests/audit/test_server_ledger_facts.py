@@ -274,6 +274,8 @@ def test_a_second_plan_that_nobody_answered_is_no_false_fact(
     server.lines.append(Line("plan", {"plan_sha256": plan.digest}, (f"plan:{plan.digest}", document)))
     facts = server.verify(tmp_path / "two.db")
     assert list(facts.published) == [finished.plan.digest]
+    # A run without noise of any kind does not make the noise of another real.
+    assert facts.simulated
     with pytest.raises(VerificationError, match="not been published"):
         recompute_segmentation(facts, plan)
 
