@@ -294,6 +294,7 @@ def test_the_limits_are_those_that_the_reference_names() -> None:
     assert (MEMBERS_MAX, BUNDLE_LIMIT_BYTES) == (4096, 1024**3)
     # As long as a manifest of so many members with the longest names can be, and not longer.
     longest = row("a" * 100 + ("/" + "a" * 100) * 3, role="segmentation", size=BUNDLE_LIMIT_BYTES)
+    assert isinstance(longest, dict)
     needed = len(canonical(longest)) * MEMBERS_MAX
     assert needed < _MANIFEST_LIMIT_BYTES == 4 * 1024**2
     many = [Member(f"plan-{number:05}.toml", Role.PLAN, b"") for number in range(MEMBERS_MAX)]
