@@ -303,6 +303,11 @@ def test_the_limits_are_those_that_the_reference_names() -> None:
         pack([*many, Member("plan.toml", Role.PLAN, b"")])
 
 
+def test_a_bundle_as_large_as_the_limit_is_packed_and_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedseg.audit.archive.BUNDLE_LIMIT_BYTES", len(pack(MEMBERS)))
+    assert len(unpack(pack(MEMBERS))) == len(MEMBERS)
+
+
 def pack_with_limit(monkeypatch: pytest.MonkeyPatch) -> bytes:
     with monkeypatch.context() as once:
         once.setattr("fedseg.audit.archive.BUNDLE_LIMIT_BYTES", BUNDLE_LIMIT_BYTES)

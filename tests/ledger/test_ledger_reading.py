@@ -441,6 +441,14 @@ def test_a_log_whose_header_was_changed_is_not_explained() -> None:
             assert not explains(bytes(changed), 0), place
 
 
+def test_a_log_beside_a_database_that_has_none_is_refused(ledger: Ledger) -> None:
+    edit(ledger.path, "PRAGMA journal_mode=DELETE")
+    for frames in ("c", "cc", "ccc"):
+        ledger.path.with_name("unit.ledger-wal").write_bytes(make_wal(frames))
+        with pytest.raises(LedgerUnreadableError):
+            read_ledger(ledger.path)
+
+
 def test_sqlite_writes_logs_of_that_form(tmp_path: Path) -> None:
     path = tmp_path / "database"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
