@@ -22,7 +22,7 @@ from fedseg.deploy.users import (
     require_isolation,
     require_ready,
 )
-from fedseg.errors import DeploymentError, NotAdmittedError, NotStartedError
+from fedseg.errors import DeploymentError, FedsegError, NotAdmittedError, NotStartedError
 from fedseg.node.home import NodeHome, NodeSettings, SourceSettings
 from fedseg.node.source import open_source
 from fedseg.policy.document import load_policy
@@ -199,7 +199,7 @@ def facts(deployment: NodeDeployment) -> dict[str, Any]:
     return {
         "directory": str(deployment.path),
         "unit": deployment.terms.unit,
-        "unit_key": deployment.terms.unit_key,
+        "unit_key": _unit_key(deployment),
         "node_key": fingerprint(deployment.public_key.read_bytes()),
         "server": deployment.terms.server,
         "single_user": deployment.single_user,
@@ -210,6 +210,14 @@ def facts(deployment: NodeDeployment) -> dict[str, Any]:
         "since": now.since,
         "processes": [_process_facts(one, deployment) for one in states],
     }
+
+
+def _unit_key(deployment: NodeDeployment) -> str:
+    """The key that the unit has now; where it cannot be read, the one that it began with."""
+    try:
+        return NodeHome.open(deployment.home).key.public.to_text()
+    except FedsegError:
+        return deployment.terms.unit_key
 
 
 def _process_facts(one: ProcessState, deployment: NodeDeployment) -> dict[str, Any]:

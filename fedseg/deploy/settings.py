@@ -118,7 +118,7 @@ class NodeTerms(_Terms):
     role: Literal["node"] = "node"
     unit: Name
     unit_key: str
-    """Public key of the unit, by which plans name it."""
+    """Public key that the unit began with, by which plans named it."""
     server: Annotated[str, AfterValidator(_address)]
     """HOST:PORT of the server."""
     network_user: User

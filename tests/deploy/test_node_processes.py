@@ -214,6 +214,17 @@ def test_a_data_process_that_keeps_ending_stops_the_start(server: Server, node: 
     assert not processes_of(node.path)
 
 
+def test_a_replaced_unit_key_is_stated_and_belongs_to_the_data_user(node: Node) -> None:
+    before = node.json("status")["unit_key"]
+    home = node.path / "unit"
+    new = node.operator.json("key", "replace", "--node", home, "--yes")["public_key"]
+
+    assert node.json("status")["unit_key"] == new != before
+    assert {path.owner() for path in [home, *home.rglob("*")]} == {DATA}
+    (home / "LOCAL" / "keys" / "unit.key").chmod(0o644)
+    assert node.json("status")["unit_key"] == before
+
+
 def test_a_ledger_that_was_changed_stops_the_start(server: Server, node: Node) -> None:
     approve(server, node)
     with closing(sqlite3.connect(node.path / "unit" / "ledger.db")) as connection:
