@@ -153,7 +153,7 @@ def _budget(policy: Policy, epsilon_at_cap: str) -> Iterator[str]:
 
 def _retention(policy: Policy) -> Iterator[str]:
     kept = policy.retention
-    yield "Stated here; fedseg does not delete by itself when a term ends."
+    yield "Stated here. What fedseg deletes at the end of a term is the evidence of erasures, kept as long as consents."
     yield f"Customers' rows: {kept.raw_days:,} days. Evidence of consent: {kept.consent_evidence_days:,} days."
     if kept.suppression_days is not None:
         yield f"The list of customers who must not come back: {kept.suppression_days:,} days."

@@ -83,7 +83,7 @@ def test_what_is_enforced_and_what_is_declared_is_told_apart() -> None:
     text = words(TEXTS["health-cross-industry"])
     assert "- addressing people because of their segment (enforced: no plan with this purpose is approved)" in text
     assert "- political advertising or canvassing (declared: binds people)" in text
-    assert "fedseg does not delete by itself when a term ends" in text
+    assert "What fedseg deletes at the end of a term is the evidence of erasures" in text
 
 
 def test_every_way_to_be_allowed_and_every_veto_is_said() -> None:
