@@ -131,7 +131,12 @@ class PurposeRule(Part):
     """What holds for one purpose."""
 
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["basis", "require"]}, {"required": ["require_any"]}]}
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["basis", "require"], "properties": {"require_any": False}},
+                {"required": ["require_any"], "properties": {"basis": False, "require": False}},
+            ]
+        }
     )
 
     broader: str
