@@ -349,6 +349,13 @@ class _Reviewer:
                 f"no ledger that checks out is here of {', '.join(absent)}: whether they charged what the server "
                 "counted is not known"
             )
+        for log in [*servers, *units]:
+            if len(log.facts.keys) > 1:
+                name, now = _short_name(log.facts.raw), log.facts.public_key.fingerprint()
+                self.remarks.append(
+                    f"{name} has replaced its key, and has {now} now: compare that by telephone and verify with it, "
+                    "for an old key may be in other hands"
+                )
         unknown = sorted(set(self.keys) - {name for _, raw in self.ledgers for name in (raw.origin, _short_name(raw))})
         if unknown:
             self.remarks.append(f"keys were given of {', '.join(unknown)}, but no ledger of theirs is here")

@@ -286,7 +286,7 @@ def _describe(found: "Review", facts: dict[str, Any]) -> str:
     parts = [
         "everything in it checks out" if facts["verified"] else f"FAILED: {count} finding{'s' if count > 1 else ''}",
         _describe_failures(facts),
-        _describe_checked(facts),
+        _describe_checked(found, facts),
         *map(_describe_erasure, facts["certificates"]),
         "\n".join(f"NOTE     {one}." for one in facts["remarks"]),
         _describe_worth(found, facts),
@@ -302,12 +302,13 @@ def _describe_failures(facts: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"proof written to {one}" for one in facts["proofs"])])
 
 
-def _describe_checked(facts: dict[str, Any]) -> str:
+def _describe_checked(found: "Review", facts: dict[str, Any]) -> str:
     lines = ["Checked by itself, from its first byte to its newest signature:"] if facts["ledgers"] else []
-    for one in facts["ledgers"]:
+    for one, log in zip(facts["ledgers"], found.logs, strict=True):
+        heir = ", or one that has replaced it" if len(log.facts.keys) > 1 else ""
         lines.append(f"{one['where']}: {one['size']} entries of {one['origin']}")
         lines.append(f"    root {one['root']}")
-        lines.append(f"    key  {one['fingerprint']} ({_VOUCHED[one['key_from']]})")
+        lines.append(f"    key  {one['fingerprint']} ({_VOUCHED[one['key_from']]}{heir})")
     others = [one["place"] for one in facts["members"] if one["role"] != "ledger"]
     return "\n".join(
         [*lines, *([f"Held against the ledgers: {', '.join(others)}"] if others and facts["verified"] else [])]

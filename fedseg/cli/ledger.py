@@ -65,7 +65,10 @@ def verify(
         **account_facts(facts),
         "failures": [],
     }
-    show(format_, data, lambda: _describe(data, facts.public_key.fingerprint(), given=key is not None))
+    vouched = "which has replaced the key you named"
+    if expected in (None, facts.public_key):
+        vouched = "the key you named" if expected else "named by the file itself: see --key"
+    show(format_, data, lambda: _describe(data, f"{facts.public_key.fingerprint()} ({vouched})"))
 
 
 @app.command()
@@ -348,11 +351,9 @@ def _read_text(file: Path) -> str:
         ) from error
 
 
-def _describe(data: dict[str, Any], fingerprint: str, *, given: bool) -> str:
+def _describe(data: dict[str, Any], key: str) -> str:
     lines = [f"verified   {data['origin']}", f"entries    {data['size']}", f"root       {data['root']}"]
-    lines.append(
-        f"key        {fingerprint} ({'the key you named' if given else 'named by the file itself: see --key'})"
-    )
+    lines.append(f"key        {key}")
     if data["rho_cap"] is not None:
         lines.append(
             f"spent      rho {data['rho_spent']:.5g} of {data['rho_cap']:.5g}; "

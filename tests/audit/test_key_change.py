@@ -243,6 +243,9 @@ def test_whoever_goes_on_with_the_old_key_is_found_by_the_new_one_and_by_memory(
     assert audit(forked, north=changed.key).findings == (), "the old key alone cannot tell"
     assert [one.fault for one in audit(forked, north=new).findings] == [Fault.KEY]
     assert [one.fault for one in audit(forked, memory).findings] == [Fault.REWRITTEN]
+    assert [one.partition(", and has")[0] for one in audit(true, north=new).remarks if "has replaced" in one] == [
+        "north has replaced its key"
+    ]
     both = review({"true": true, "forked": forked}, {"north": changed.key.public})
     assert [one.fault for one in both.findings] == [Fault.REWRITTEN]
 

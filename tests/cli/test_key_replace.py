@@ -56,6 +56,9 @@ def test_verify_takes_either_key_and_states_the_new_one(workspace: Workspace) ->
     for key in (found["old_key"], found["public_key"]):
         verified = answer(workspace, "ledger", "verify", HOME, "--key", key)
         assert verified["public_key"] == found["public_key"]
+        said = workspace.cli.here("ledger", "verify", HOME, "--key", key).out
+        words = "the key you named" if key == found["public_key"] else "which has replaced the key you named"
+        assert f"key        {found['fingerprint']} ({words})" in said
     other = answer(workspace, "ledger", "verify", "run/nodes/south")["public_key"]
     assert workspace.cli.here("ledger", "verify", HOME, "--key", other).code == 9
 
@@ -65,6 +68,10 @@ def test_a_whole_run_is_audited_as_before(workspace: Workspace) -> None:
     answer(workspace, "audit", "bundle", "--from", "run", "--out", "run.zip")
     found = answer(workspace, "audit", "verify", "run.zip", "--keys", "run/plan.toml")
     assert found["verified"]
+    assert any("north has replaced its key" in one for one in found["remarks"])
+    said = workspace.cli.here("audit", "verify", "run.zip", "--keys", "run/plan.toml").out
+    assert said.count("(the key you named, or one that has replaced it)") == 1
+    assert workspace.cli.here("report", "run").code == 0
     assert [one["key_from"] for one in found["ledgers"] if one["origin"] == "fedseg/unit/north"] == ["given"]
 
 
