@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.output import Row, parser, show
 from fedseg.node.consent_import import import_consents
-from fedseg.node.home import LOCAL, NodeHome, NodeSettings, SourceSettings
+from fedseg.node.home import LOCAL, NodeHome, NodeSettings
 from fedseg.policy.consent import fold
 from fedseg.policy.purposes import Purpose
 
@@ -24,19 +24,25 @@ def main() -> None:
     """Measure and print."""
     options = parser(__doc__ or "")
     options.add_argument("--events", type=int, default=1_000_000)
+    options.add_argument("--url", default=None, help="of an empty database for a second register, by its socket")
     options.add_argument("--folder", default=None, help="where to write; a temporary directory by default")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
-        show([_measured(Path(folder), chosen.events)], chosen.format)
+        export = Path(folder) / "export.csv"
+        _write_export(export, chosen.events)
+        urls = [None] if chosen.url is None else [None, chosen.url]
+        show([_measured(Path(folder), export, chosen.events, url) for url in urls], chosen.format)
 
 
-def _measured(folder: Path, events: int) -> Row:
-    export = folder / "export.csv"
-    _write_export(export, events)
-    source = SourceSettings(path=f"{LOCAL}/customers.csv", format="csv", subject="customer")
-    home = NodeHome.create(
-        folder / "unit", NodeSettings(version=1, unit="bench", source=source), policy=POLICY.read_bytes()
-    )
+def _measured(folder: Path, export: Path, events: int, url: str | None) -> Row:
+    kept = "file" if url is None else "database"
+    settings = {
+        "version": 1,
+        "unit": "bench",
+        "source": {"path": f"{LOCAL}/customers.csv", "format": "csv", "subject": "customer"},
+        **({} if url is None else {"register": {"url": url}}),
+    }
+    home = NodeHome.create(folder / kept, NodeSettings.model_validate(settings), policy=POLICY.read_bytes())
     times = [time.perf_counter()]
     for _ in range(2):
         import_consents(home, export, "canonical-csv", now=datetime.now(UTC))
@@ -51,13 +57,14 @@ def _measured(folder: Path, events: int) -> Row:
     assert read == len(status) + 1 == events + 1
     first, again, bare, gate = (after - before for before, after in itertools.pairwise(times))
     return {
+        "register": kept,
         "events": events,
         "import_seconds": first,
         "rows_per_second": events / first,
         "again_rows_per_second": events / again,
         "csv_reader_rows_per_second": events / bare,
         "gate_seconds": gate,
-        "register_mb": (home.path / LOCAL / "register.db").stat().st_size / 1e6,
+        "register_mb": home.register_file.stat().st_size / 1e6 if url is None else 0.0,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
     }
 

@@ -93,6 +93,31 @@ def move(
 
 
 @app.command()
+def receipt(
+    id_file: Annotated[Path, typer.Option(help="File with one identifier, as in the data source.")],
+    controller: Annotated[Path, typer.Option(help="CONTROLLER.toml: name, address and what else a receipt must say.")],
+    node: NodeOption,
+    out: Annotated[Path, typer.Option(help="New file for the customer: JSON-LD.")],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write a receipt of what one customer said about consent, after ISO/IEC TS 27560."""
+    from fedseg.node.consent_import import read_identifiers
+    from fedseg.node.home import NodeHome
+    from fedseg.node.receipt import consent_receipt, read_particulars, write_receipt
+
+    identifiers = read_identifiers(id_file)
+    if len(identifiers) > 1:
+        raise SettingsError(
+            "a receipt is one customer's",
+            why="the file names more than one",
+            fix="write one identifier into it, and ask again for the next",
+        )
+    made = consent_receipt(NodeHome.open(node), identifiers[0], read_particulars(controller), now=datetime.now(UTC))
+    write_receipt(out, made)
+    show(format_, {"out": str(out), "receipt_id": made.id}, lambda: f"receipt {made.id} in {out}")
+
+
+@app.command()
 def status(
     node: NodeOption,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Count consents that end within so many days.")] = 30,

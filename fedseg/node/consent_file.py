@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -41,6 +42,7 @@ class ConsentFile:
             raise self._unreadable(error.strerror or "unknown cause") from error
         self._before = os.fstat(self._file.fileno())
         self._hash = hashlib.sha256()
+        self._done = 0
         self._lines = self._numbered()
         self._parse: Callable[[str], Record] = _parse_json
         try:
@@ -58,7 +60,7 @@ class ConsentFile:
     @property
     def done(self) -> int:
         """Bytes read so far."""
-        return self._file.tell()
+        return self._done
 
     def records(self) -> Iterator[tuple[int, Record | ConsentEventError]]:
         """Each line's number, from 1, with its record or why it has none. Blank lines are no records.
@@ -112,6 +114,7 @@ class ConsentFile:
     def _line(self, limit: int) -> bytes:
         line = self._file.readline(limit)
         self._hash.update(line)
+        self._done += len(line)
         return line
 
     def _heading(self) -> Callable[[str], Record]:
@@ -149,6 +152,8 @@ class ConsentFile:
 
     def _require_unchanged(self) -> None:
         after = os.fstat(self._file.fileno())
+        if not stat.S_ISREG(after.st_mode):  # a pipe holds what is yet to be read, and changes as it is
+            return
         if (self._before.st_size, self._before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise self._unreadable("it changed while it was read")
 

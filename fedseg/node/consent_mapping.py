@@ -164,6 +164,17 @@ class EventRule(_Part):
                 raise ValueError(f"{name} {unknown[0]!r} is none of {', '.join(sorted(known))}")
         return self
 
+    @functools.cached_property
+    def evidence(self) -> Mapping[str, TextRule]:
+        """The rules for what is kept as evidence."""
+        rules: dict[str, TextRule | None] = {
+            "record_id": self.record_id,
+            "notice_uri": self.notice_uri,
+            "notice_language": self.notice_language,
+            "method": self.method,
+        }
+        return {name: rule for name, rule in rules.items() if rule is not None}
+
 
 class ConsentMapping(_Part):
     """The content of a mapping file."""
@@ -342,6 +353,9 @@ class _Place:
     key: str
 
     def text(self, path: str, name: str) -> str:
+        plain = self.record.get(path)  # a column or key, nearly always
+        if isinstance(plain, str) and not path.startswith("@"):
+            return plain
         return _text(_find(path, self.record, self.element, self.key), name)
 
     def meaning(self, rule: TextRule, name: str) -> str | None:
@@ -459,12 +473,10 @@ def _version(rule: EventRule, place: _Place) -> int:
 
 def _evidence(mapping: ConsentMapping, rule: EventRule, place: _Place) -> Evidence:
     texts: dict[str, str] = {}
-    for name in ("record_id", "notice_uri", "notice_language", "method"):
-        part: TextRule | None = getattr(rule, name)
-        text = (part and place.meaning(part, name)) or ""
+    for name, part in rule.evidence.items():
+        text = place.meaning(part, name) or ""
         if len(text) > EVIDENCE_CHARACTERS_MAX or not text.isprintable():
             raise refused(f"the {name} is longer than {EVIDENCE_CHARACTERS_MAX} characters, or not printable")
-        _encoded(text)
         texts[name] = text
     return Evidence(mapping.source, **texts)
 

@@ -134,6 +134,8 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
     document = Path("plan.toml").read_text(encoding="utf-8").replace(f'"{run.plan.name}"', '"other"', 1)
     Path("other.toml").write_text(document, encoding="utf-8")
     other = parse_plan(document.encode()).digest
+    controller = {**dict.fromkeys(("name", "address", "contact", "withdraw_at"), "x"), "jurisdiction": "loc:DE"}
+    (run.out / "controller.toml").write_text(tomli_w.dumps(controller | {"storage_locations": ["loc:DE"]}))
     (run.out / "ids.txt").write_text("C1\n", encoding="utf-8")
     consents = "identifier,purpose,kind,event_time,valid_until\nC1,*,objection,2026-01-01T00:00:00Z,\n"
     (run.out / "consents.csv").write_text(consents, encoding="utf-8")
@@ -161,6 +163,12 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg consent mapping": [],
         "fedseg consent status": node,
         "fedseg consent withdraw": ["--id-file", "ids.txt", *node],
+        "fedseg consent receipt": [
+            *("--id-file", "ids.txt", "--controller", "controller.toml", "--out", "receipt.jsonld"),
+            *node,
+        ],
+        "fedseg node backup": ["--out", "unit.backup", *node],
+        "fedseg node restore": ["unit.backup", *node],
         "fedseg subject receive": ["access", *asked, "--check-identity"],
         "fedseg subject verified": ["", *node],
         "fedseg subject extend": ["", "--reason", "many requests", *node],
@@ -192,7 +200,8 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
     }
     found = {name: _data_keys([*name.split()[1:], *rest], capsys) for name, rest in calls.items()}
     found["fedseg subject certificate"] = _data_keys(
-        ["subject", "certificate", _erased_until_tomorrow(Path("partner-a")), "--out", "certificate.json", *node], capsys
+        ["subject", "certificate", _erased_until_tomorrow(Path("partner-a")), "--out", "certificate.json", *node],
+        capsys,
     )
     # Beside what is its own, the inbox shows what `fedseg approve` does.
     found["fedseg inbox show"] = [key for key in found["fedseg inbox show"] if key == "plan"]

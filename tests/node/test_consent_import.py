@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -269,6 +271,15 @@ def test_a_byte_order_mark_windows_lines_and_a_missing_last_line_end_do_no_harm(
     path = tmp_path / "export.csv"
     path.write_bytes(b"\xef\xbb\xbf" + f"{HEADING}\r\nanna,{GIVEN}\r\n\r\nben,{WITHDRAWN}".encode())
     assert take(home, path).kinds == {"given": 1, "withdrawn": 1}
+
+
+def test_an_export_may_come_through_a_pipe(home: NodeHome, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_text(f"{HEADING}\nanna,{GIVEN}\n"))
+    writer.start()
+    assert take(home, pipe).new == 1
+    writer.join()
 
 
 def test_an_export_that_changes_while_it_is_read_is_refused(
