@@ -1,5 +1,6 @@
 """Exhaustive analysis: what it says of the gate is so, and what is wrong with a gate or a policy it finds."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -203,6 +204,45 @@ def test_the_classes_of_versions_and_ages_are_cut_at_the_limits() -> None:
     assert next_to.axis("notice_of_consent")[1].values == ("version 1 or later", "version 0")
     assert next_to.axis("notice_sent")[1].values == ("any", "none")
     assert Space((), (), (4,)).axis("age_of_consent")[1].values == ("any",)
+
+
+JURISDICTIONS = st.lists(
+    st.sampled_from(["loc:EEA", "loc:GB", "loc:US-CA", "other"]), min_size=1, max_size=2, unique=True
+)
+FREE_VETOES = st.lists(st.sampled_from(["opt_out_sale", "opt_out_share", "limit_sensitive"]), unique=True)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> PurposeRule:
+    """Any rule the form allows, up to two ways, with few different limits."""
+    consent = {"status": ["given"], "max_age_days": 9, "notice_min_version": draw(st.integers(0, 1))}
+    by_consent: dict[str, Any] = {"basis": "dpv:Consent", "consent": consent}
+    by_interest = {
+        "basis": "eu-gdpr:A6-1-f",
+        "jurisdictions": draw(JURISDICTIONS),
+        "notice_min_version": draw(st.integers(0, 1)),
+        "absent": ["objection", *draw(FREE_VETOES)],
+    }
+    somewhere = by_consent | {"jurisdictions": draw(JURISDICTIONS)}
+    ways = draw(st.lists(st.sampled_from([by_consent, by_interest, somewhere]), min_size=1, max_size=2))
+    document: dict[str, Any] = {
+        "broader": STATISTICS.broader,
+        "require_any": ways,
+        "veto": ["objection", "restriction", "suppressed", "limit_sensitive"],
+        "columns": {"allow": ["recency"]},
+        "min_cohort": 1,
+    }
+    document["veto"] += draw(st.sampled_from([["minor"], ["minor_or_unknown_age"], ["minor", "opt_out_sale"]]))
+    if draw(st.booleans()):
+        document["special_category"] = {"columns": ["illness"], "basis": "eu-gdpr:A9-2-a"}
+    return PurposeRule.model_validate_json(json.dumps(document))
+
+
+@settings(max_examples=12, deadline=None)
+@given(rules())
+def test_whatever_a_policy_says_no_veto_is_overruled_and_nothing_unknown_is_allowed(rule: PurposeRule) -> None:
+    policy = POLICY.model_copy(update={"purposes": {STATISTICS: rule}})
+    assert [finding for finding in broken(policy) if finding.law is not Law.PARTS] == []
 
 
 # Gates that have lost something
