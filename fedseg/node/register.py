@@ -288,6 +288,7 @@ class Register:
         note = delivery.note
         moment = to_microseconds(note.imported_at)
         with self._transaction(_WRITE) as connection:
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             before = connection.total_changes
             # Undated events come last: whether they are news depends on the dated ones.
             for undated in (False, True):
@@ -414,13 +415,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        for setting in (
-            "journal_mode = DELETE",
-            "synchronous = FULL",
-            "secure_delete = ON",
-            "trusted_schema = OFF",
-            f"cache_size = -{_CACHE_KIB}",
-        ):
+        for setting in ("journal_mode = DELETE", "synchronous = FULL", "secure_delete = ON", "trusted_schema = OFF"):
             connection.execute(f"PRAGMA {setting}")
     except sqlite3.Error:
         connection.close()
@@ -439,7 +434,9 @@ def _storage_errors(path: Path) -> Generator[None]:
         raise StorageError(
             "the consent register cannot be read or written",
             why=f"{path}: {error.sqlite_errorname}; nothing of this change was kept",
-            fix="free disk space or correct the permissions of the file and its folder, then try again",
+            fix="wait for the import that writes it to end, then try again"
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            else "free disk space or correct the permissions of the file and its folder, then try again",
         ) from error
     except sqlite3.DatabaseError as error:
         raise _not_a_register(path) from error

@@ -50,6 +50,12 @@ def test_the_wheel_ships_every_scenario_and_policy(folder: str, unpacked: Path) 
     assert files(unpacked / "fedseg" / "shipped" / folder) == files(ROOT / folder) != set()
 
 
+def test_the_wheel_ships_every_mapping_for_consents(unpacked: Path) -> None:
+    shipped = {path.name for path in (unpacked / "fedseg/node/mappings").iterdir()}
+    assert shipped == {path.name for path in (ROOT / "fedseg/node/mappings").iterdir()}
+    assert "canonical-csv.toml" in shipped
+
+
 def test_the_wheel_carries_its_licence_and_the_datas(unpacked: Path) -> None:
     licences = {path.name for path in unpacked.glob("*.dist-info/licenses/**/*") if path.is_file()}
     assert {"LICENSE", "LICENSE-DATA.md"} <= licences

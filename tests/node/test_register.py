@@ -245,6 +245,19 @@ def test_a_full_disk_stops_an_import_with_nothing_kept(register: Register) -> No
     assert register.events(STATISTICS)["kind"].to_pylist() == ["objection"]
 
 
+def test_who_waits_too_long_for_another_import_is_told_to_wait(
+    register: Register, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(register_module, "_BUSY_SECONDS", 0.05)
+    with (
+        Register(tmp_path / "register.db") as other,
+        register._transaction(register_module._WRITE),
+        pytest.raises(StorageError, match="SQLITE_BUSY") as caught,
+    ):
+        other.append_events([GIVEN])
+    assert caught.value.fix.startswith("wait for the import")
+
+
 def test_a_closed_register_answers_nothing(tmp_path: Path) -> None:
     with Register.create(tmp_path / "register.db") as register:
         register.append_events([GIVEN])

@@ -1,5 +1,6 @@
 """Where the register is: in one place only, reached by a socket, and moved whole."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,12 +12,14 @@ import tomli_w
 from pydantic import ValidationError
 
 from fedseg.errors import DataError, SettingsError, StorageError
+from fedseg.node.consent_import import import_consents
 from fedseg.node.home import NodeHome, NodeSettings, SourceSettings
 from fedseg.node.postgres_register import PostgresRegister
 from fedseg.node.register import Register
 from fedseg.node.register_place import RegisterSettings, move_register, open_register
 from fedseg.policy.consent import ConsentEvent
 from fedseg.policy.purposes import Purpose
+from tests.chaos.conftest import Point, run_in_process
 from tests.cli.conftest import Cli
 from tests.postgres_server import PostgresServer, running_server
 from tests.small_federation import make_federation, make_unit, policy_document
@@ -164,6 +167,31 @@ def test_a_unit_approves_imports_and_counts_from_its_database(tmp_path: Path, se
 
     counted = local["purposes"][STATISTICS]["status"]
     assert (counted["given"], counted["withdrawn"], local["in_source"]) == (58, 2, 60)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("where", ["_bring", "_copy", "PostgresRegister.take_in"])
+def test_an_import_into_a_database_that_is_killed_has_stored_everything_or_nothing(
+    where: str, home: NodeHome, tmp_path: Path
+) -> None:
+    move(home)
+    rest = f"{Purpose.SEGMENT_ACTIVATION},withdrawn,2026-01-01T00:00:00Z,"
+    lines = ["identifier,purpose,kind,event_time,valid_until", *(f"customer-{number},{rest}" for number in range(500))]
+    (tmp_path / "export.csv").write_text("\n".join(lines), encoding="utf-8")
+
+    def take() -> bytes:
+        import_consents(NodeHome.open(home.path), tmp_path / "export.csv", "canonical-csv", now=NOW)
+        return b"done"
+
+    killed = run_in_process(take, Point(where, f"fedseg.node.postgres_register:{where}"))
+
+    assert killed.code == -signal.SIGKILL
+    with home.register() as register:
+        committed = where == "PostgresRegister.take_in"
+        assert register.events(Purpose.SEGMENT_ACTIVATION).num_rows == (500 if committed else 0)
+    assert take() == b"done"
+    with home.register() as register:
+        assert register.events(Purpose.SEGMENT_ACTIVATION).num_rows == 500
 
 
 @pytest.mark.processes
