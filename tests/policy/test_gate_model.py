@@ -165,7 +165,7 @@ def gate_allows(place: int, events: Sequence[ConsentEvent], now: datetime, asked
     return bool(allowed)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data(), st.sampled_from(range(len(POLICIES))))
 def test_the_gate_decides_as_the_model_does_whatever_the_order_and_however_often(
     event: Any, data: st.DataObject, place: int
@@ -177,7 +177,7 @@ def test_the_gate_decides_as_the_model_does_whatever_the_order_and_however_often
     assert gate_allows(place, again, NOW) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data(), st.sampled_from(range(len(POLICIES))))
 def test_what_arrives_late_counts_from_then_on_as_if_it_had_always_been_there(
     event: Any, data: st.DataObject, place: int
@@ -189,7 +189,7 @@ def test_what_arrives_late_counts_from_then_on_as_if_it_had_always_been_there(
     assert gate_allows(place, known_today, NOW) == gate_allows(place, events, NOW)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data(), st.sampled_from(range(len(POLICIES))))
 def test_a_state_counted_earlier_allows_nobody_whose_consent_has_ended_since(
     event: Any, data: st.DataObject, place: int
@@ -199,7 +199,7 @@ def test_a_state_counted_earlier_allows_nobody_whose_consent_has_ended_since(
     assert gate_allows(place, events, NOW, asked_at=tomorrow) == model_allows(RULES[place], events, tomorrow)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.data(),
     st.sampled_from(range(len(POLICIES))),
@@ -215,11 +215,11 @@ def test_no_later_consent_or_notice_overrides_a_veto(event: Any, data: st.DataOb
 def test_the_model_allows_enough_for_the_comparison_to_mean_something(event: EventMaker) -> None:
     allowed = 0
 
-    @settings(max_examples=300, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=150, deadline=None, database=None, derandomize=True)
     @given(st.data(), st.sampled_from(range(len(POLICIES))))
     def count(data: st.DataObject, place: int) -> None:
         nonlocal allowed
         allowed += model_allows(RULES[place], data.draw(histories(event)), NOW)
 
     count()
-    assert 60 <= allowed <= 240
+    assert 30 <= allowed <= 120
