@@ -210,6 +210,9 @@ def _parts_of_way(way: Way) -> Iterator[tuple[str, Way]]:
     for name in names if len(names) > 1 else ():
         yield f"jurisdictions {name}", way.model_copy(update={"jurisdictions": _less(names, name)})
     if isinstance(way, ByConsent):
+        if "renewed" in way.consent.status:
+            given = way.consent.model_copy(update={"status": _less(way.consent.status, "renewed")})
+            yield "status renewed", way.model_copy(update={"consent": given})
         return
     # What the form itself demands may repeat a veto.
     for veto in way.absent:

@@ -345,6 +345,7 @@ def test_every_part_is_tried() -> None:
         "require_any 2 jurisdictions loc:GB",
         "require_any 2 jurisdictions loc:US",
         "require_any 3",
+        "require_any 3 status renewed",
         "somebody can be allowed",
     ]
 
