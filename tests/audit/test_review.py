@@ -309,6 +309,10 @@ def test_a_result_must_count_units_of_its_plan_and_a_quorum_of_them(
         false = SignedSegmentation.sign(true.model_copy(update={"units": units}), finished.server.key).to_json()
         changed = evidence.without("server/ledger.txt").changed("segmentation.json", false)
         assert faults(found(changed.packed())) == [(Fault.TERMS, "segmentation.json")]
+    assert finished.plan.quorum == 1
+    quorum = SignedSegmentation.sign(true.model_copy(update={"units": ("north",)}), finished.server.key).to_json()
+    changed = evidence.without("server/ledger.txt").changed("segmentation.json", quorum)
+    assert faults(found(changed.packed())) == []
 
 
 def test_the_same_result_from_two_people_is_one_result(evidence: Evidence) -> None:
@@ -564,7 +568,8 @@ def test_each_partys_own_folder_can_be_bundled(finished: SmallFederation, tmp_pa
     for name, document in (("ran", finished.document), ("queued", finished.document.replace(b'"small"', b'"later"'))):
         (run / "jobs" / name).mkdir(parents=True)
         (run / "jobs" / name / "plan.toml").write_bytes(document)
-    # What is far too large to be a plan is none.
+    # What is far too large to be a plan is none, and a job may have no plan yet.
+    (run / "jobs/new").mkdir()
     (run / "jobs/strange").mkdir()
     (run / "jobs/strange/plan.toml").write_bytes(b"#" * (PLAN_BYTES_MAX + 1))
     (run / "plan.toml").unlink()

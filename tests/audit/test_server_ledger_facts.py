@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import tomli_w
 
+from fedseg.audit.cross import uncounted
 from fedseg.audit.verify import check_against_units, recompute_segmentation, verify_ledger
 from fedseg.errors import VerificationError
 from fedseg.ledger.keys import SigningKey
@@ -387,6 +388,16 @@ def test_a_release_of_other_bytes_is_not_what_the_server_counted(
     other = unit.verify(tmp_path / "other.db")
     with pytest.raises(VerificationError, match="not in the ledger of north"):
         check_against_units(server.verify(tmp_path / "server.db"), [other], finished.plan)
+
+
+def test_what_a_unit_charged_under_another_plan_is_not_missing_from_this_one(
+    server: Forgery, unit: Forgery, finished: SmallFederation, tmp_path: Path
+) -> None:
+    counted, charged = server.verify(tmp_path / "server.db"), unit.verify(tmp_path / "unit.db")
+    elsewhere = replace(charged.releases[0], plan_sha256=HASH, step=9)
+    lost = replace(charged.releases[0], step=9)
+    both = replace(charged, releases=(*charged.releases, elsewhere, lost))
+    assert uncounted(counted, both, finished.plan) == [lost]
 
 
 def test_a_ledger_under_another_key_is_not_a_units_ledger(
