@@ -15,6 +15,7 @@ from fedseg.cli import (
     audit,
     budget,
     consent,
+    governance,
     inbox,
     job,
     key,
@@ -53,6 +54,7 @@ app.add_typer(job.app, name="job")
 app.add_typer(policy.app, name="policy")
 app.add_typer(consent.app, name="consent")
 app.add_typer(subject.app, name="subject")
+app.add_typer(governance.app, name="governance")
 app.add_typer(budget.app, name="budget")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(audit.app, name="audit")

@@ -13,6 +13,7 @@ FORBIDDEN = {
     "segments/x.py": ("import fedseg.table", "fedseg.segments.x -> fedseg.table"),
     "report/x.py": ("from fedseg.node.home import NodeHome", "fedseg.report.x -> fedseg.node.home"),
     "report/y.py": ("from fedseg.table import Table", "fedseg.report.y -> fedseg.table"),
+    "governance/x.py": ("from fedseg.node.source import rows_of", "fedseg.governance.x -> fedseg.node.source"),
     "segments/y.py": ("from fedseg.node import register", "fedseg.segments.y -> fedseg.node.register"),
     "ledger/x.py": ("from fedseg.privacy.budget import Charge", "fedseg.ledger.x -> fedseg.privacy.budget"),
     "node/x.py": ("from fedseg.server.rounds import accept", "fedseg.node.x -> fedseg.server.rounds"),

@@ -30,6 +30,7 @@ COMMANDS = {
     "policy",
     "consent",
     "subject",
+    "governance",
     "budget",
     "ledger",
     "audit",

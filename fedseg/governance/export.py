@@ -1,0 +1,81 @@
+"""Writes a unit's paperwork into new files. What people have filled in is never written over."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from fedseg.errors import StorageError
+from fedseg.governance import dpia, notice, record
+from fedseg.governance.facts import UnitFacts
+from fedseg.governance.statements import blanks
+
+
+class Kind(StrEnum):
+    """A document."""
+
+    RECORD = "record"
+    """Record of processing activities, GDPR Article 30(1)."""
+    DPIA = "dpia"
+    """Data protection impact assessment, GDPR Article 35, for the PIA software."""
+    NOTICE = "notice"
+    """What customers are told, GDPR Articles 13 and 14."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file of paperwork."""
+
+    name: str
+    kind: Kind
+    content: bytes
+    blanks: int
+    """Statements that people must fill."""
+    left_empty: int = 0
+    """Questions and opinions beside these, of which nothing is said."""
+
+
+def documents(facts: UnitFacts, kinds: Sequence[Kind], now: datetime) -> list[Document]:
+    """The files of these kinds; from the same facts, at the same time, the same bytes."""
+    return [one for kind in dict.fromkeys(kinds) for one in _of_kind(facts, kind, now)]
+
+
+def write_documents(found: Sequence[Document], out: Path) -> list[Path]:
+    """Write all of them into a folder, for their owner alone.
+
+    Raises:
+        StorageError: If one is there already (then none is written), or the disk is full.
+    """
+    paths = [out / one.name for one in found]
+    for path in paths:
+        if path.exists():
+            raise StorageError(
+                f"{path} is there already",
+                why="people may have filled it in, so it is not written over",
+                fix="name another --out, or move it away",
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    for path, one in zip(paths, found, strict=True):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(one.content)
+    return paths
+
+
+def _of_kind(facts: UnitFacts, kind: Kind, now: datetime) -> list[Document]:
+    if kind is Kind.RECORD:
+        said = record.record(facts)
+        return [
+            Document("record.csv", kind, record.to_csv(said), blanks(said)),
+            Document("record.json", kind, record.to_json(facts, said), blanks(said)),
+        ]
+    if kind is Kind.DPIA:
+        said = dpia.assessment(facts)
+        return [Document("dpia.json", kind, dpia.to_json(facts, said, now), blanks(said), dpia.LEFT_EMPTY)]
+    said = notice.notice(facts)
+    return [
+        Document("notice.md", kind, notice.to_markdown(said), blanks(said)),
+        Document("notice.html", kind, notice.to_html(said), blanks(said)),
+    ]
