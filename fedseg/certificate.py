@@ -27,7 +27,7 @@ FILE_START: Final = b'{"envelope":'
 """How the file of a certificate begins: its canonical JSON has this key first."""
 FILE_LIMIT_BYTES: Final = 1024 * 1024
 
-STORES: Final = ("customers", "consent")
+STORES: Final = ("customers", "consent", "backups")
 """Where a unit of this version keeps something about a customer; each must be in a certificate."""
 
 PROVES: Final = (
@@ -36,18 +36,29 @@ PROVES: Final = (
     "what it says of rounds and their price is what the ledger says: nothing released later can have counted them",
 )
 CANNOT_PROVE: Final = (
-    "that no other copy exists: elsewhere in the unit, in backups, or on the disk below the files",
+    "that no other copy exists: elsewhere in the unit, in other backups, or on the disk below the files",
+    "that the keys of encrypted backups are destroyed on the day that is stated",
     "that the rounds named counted the person: it names all that were drawn before, for everybody alike",
 )
 
 _COMMITMENT_TAG: Final = b"fedseg/erasure-certificate/v1\n"
 
 
+OVERWRITTEN: Final = "rows deleted and overwritten"
+VACUUMED: Final = "rows deleted in a database that was told to vacuum"
+
+
 class ErasedStore(Part):
     """One place that held something about the person, and what was done there."""
 
-    store: Literal["customers", "consent"]
-    method: Literal["rewritten without their rows", "rows deleted and overwritten"]
+    store: Literal["customers", "consent", "backups"]
+    method: Annotated[
+        str,
+        Field(
+            pattern=rf"^(rewritten without their rows|{OVERWRITTEN}|{VACUUMED}|none are kept"
+            r"|encrypted, unreadable after [0-9]{4}-[0-9]{2}-[0-9]{2})$"
+        ),
+    ]
 
 
 class DrawnRounds(Part):

@@ -342,7 +342,7 @@ def _proved(facts: dict[str, Any]) -> list[str]:
     from fedseg.certificate import PROVES
 
     origins = {one["origin"] for one in facts["ledgers"]}
-    proved = list(PROVES) if facts["certificates"] else []
+    proved: list[str] = list(PROVES) if facts["certificates"] else []
     if proved and not origins:
         return proved
     proved += ["whoever holds these keys has signed all of it, and not a byte was changed since"]

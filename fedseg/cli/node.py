@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fedseg.cli import backup
 from fedseg.cli.output import Format, FormatOption, say, show
 from fedseg.cli.processes import ForegroundOption, SingleUserOption, TimeoutOption, process_table, single_user_note
 from fedseg.errors import SettingsError
@@ -178,3 +179,7 @@ def _describe_connection(facts: dict[str, Any]) -> str:
         else f"{facts['unit']} is NOT connected to {facts['server']}"
     )
     return "\n".join([said, *([REHEARSAL] if facts["noise"] == "simulated" else [])])
+
+
+app.command()(backup.backup)
+app.command()(backup.restore)

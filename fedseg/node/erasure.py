@@ -10,11 +10,12 @@ import secrets
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 import fedseg
 from fedseg.certificate import (
+    OVERWRITTEN,
     SALT_BYTES,
+    VACUUMED,
     ErasedStore,
     ErasureFacts,
     ProvenCertificate,
@@ -26,6 +27,7 @@ from fedseg.errors import RightsRequestError, VerificationError
 from fedseg.ledger.canonical import canonical, sha256_hex
 from fedseg.ledger.proof import prove_inclusion
 from fedseg.ledger.reading import read_ledger
+from fedseg.node.backup_keys import month_keys, shred_keys
 from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome
 from fedseg.node.leftovers import files_below, find_leftovers
 from fedseg.node.requests import Order, begin
@@ -35,11 +37,6 @@ from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.rights import Right, SubjectRequest
 from fedseg.privacy.account import PrivacyAccount, day_of
 from fedseg.privacy.entries import RightsBatchBody
-
-STORES: Final = (
-    ErasedStore(store="customers", method="rewritten without their rows"),
-    ErasedStore(store="consent", method="rows deleted and overwritten"),
-)
 
 
 def erase(
@@ -74,7 +71,9 @@ def erase(
 
 
 def sweep(home: NodeHome, now: datetime) -> int:
-    """Remove once more whatever came back about people who were erased, and evidence that is no longer to be kept.
+    """Remove once more whatever came back about people who were erased, and end what was kept long enough.
+
+    That is evidence of erasures, and the keys of backups.
 
     Returns:
         LOCAL: of how many requests the evidence went.
@@ -82,6 +81,7 @@ def sweep(home: NodeHome, now: datetime) -> int:
     with home.rights() as rights:
         erased = frozenset(rights.suppressed().to_pylist())
         forgotten = rights.forget_evidence(now.astimezone(UTC).date())
+    shred_keys(home, now.astimezone(UTC).date())
     erase_rows(home, erased)
     with home.register() as register:
         register.forget_subjects(erased)
@@ -164,18 +164,28 @@ def _facts_of_all(home: NodeHome, policy: Policy, now: datetime, ground: str) ->
         policy_sha256=policy.digest if state.caps is None else state.caps.policy_sha256,
         software=f"fedseg {fedseg.__version__}",
         ledger_size=size,
-        stores=list(STORES),
+        stores=_stores(home),
         drawn=drawn_rounds(state),
         rho=state.rho_spent,
         delta=policy.budget.delta,
     )
 
 
+def _stores(home: NodeHome) -> list[ErasedStore]:
+    """What was done where, for everybody alike."""
+    ends = [one.unreadable_after for one in month_keys(home)]
+    return [
+        ErasedStore(store="customers", method="rewritten without their rows"),
+        ErasedStore(store="consent", method=OVERWRITTEN if home.register_file.exists() else VACUUMED),
+        ErasedStore(store="backups", method=f"encrypted, unreadable after {max(ends)}" if ends else "none are kept"),
+    ]
+
+
 def _manifest(home: NodeHome) -> str:
     """Hash over the stores as they are now."""
-    stores = {"customers": home.path / home.settings.source.path, "consent": home.path / LOCAL / "register.db"}
+    stores = {"customers": home.path / home.settings.source.path, "consent": home.register_file}
     hashes = {}
-    for name, path in stores.items():
+    for name, path in ((name, path) for name, path in stores.items() if path.exists()):
         with path.open("rb") as file:
             hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return sha256_hex(canonical(dict(hashes)))

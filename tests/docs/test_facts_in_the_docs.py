@@ -181,6 +181,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg subject erase": [*asked, "--yes"],
         "fedseg subject status": node,
         "fedseg subject sweep": node,
+        "fedseg subject platform": ["tool", *node],
         "fedseg governance export": [*node, "--out", "paperwork"],
         "fedseg budget show": [ledger],
         "fedseg budget preview": ["other.toml", *node],
