@@ -162,11 +162,11 @@ def _error_makers() -> Collection[str]:
 
 def _sampled(places: Sequence[Place], count: int, seed: int) -> list[Place]:
     """`count` of the places, from each file in proportion, drawn by the seed; a smaller sample is part of a larger."""
-    draw = random.Random(seed)
     chosen: list[Place] = []
     for path in sorted({place.path for place in places}):
         own = [place for place in places if place.path == path]
-        chosen += draw.sample(own, len(own))[: round(count * len(own) / len(places))]
+        order = random.Random(f"{seed} {path}").sample(own, len(own))
+        chosen += order[: round(count * len(own) / len(places))]
     return chosen
 
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tests.release.conftest import Unit
 
 DAY = "2025-06-01"
+SOMEBODY = SigningKey.generate().public.to_text()
 
 
 def decision(unit: "Unit", key: SigningKey, verdict: Verdict, **changes: str) -> DecisionBody:
@@ -100,7 +101,15 @@ def test_an_officers_word_counts_for_what_it_says_alone(bare: "Unit") -> None:
 
 
 @pytest.mark.parametrize(
-    ("requester", "signature"), [("nobody", "00" * 64), (None, "00" * 64), ("11" * 22, None), ("11" * 22, "no hex")]
+    ("requester", "signature"),
+    [
+        ("nobody", "00" * 64),
+        (None, "00" * 64),
+        ("11" * 22, None),
+        (SOMEBODY, None),
+        (SOMEBODY, "no hex"),
+        ("11" * 22, "no hex"),
+    ],
 )
 def test_half_a_requester_and_made_up_keys_are_refused(
     bare: "Unit", requester: str | None, signature: str | None

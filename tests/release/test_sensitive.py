@@ -54,9 +54,11 @@ def test_a_vector_on_the_bound_counts_and_one_a_step_beyond_does_not() -> None:
 
 
 def test_the_bound_holds_where_squares_would_wrap_around() -> None:
-    wide = np.full((2, WIDTH_MAX), ENTRY_MAX, np.int64)
-    wide[1] = 2**32  # squared it is 0 in 64 bits
-    labels = np.zeros(2, np.intp)
+    wide = np.full((4, WIDTH_MAX), ENTRY_MAX, np.int64)
+    wide[1], wide[2] = 2**32, -(2**32)  # squared they are 0 in 64 bits
+    wide[3] = 0
+    wide[3, :2] = 1, -(2**32)
+    labels = np.zeros(4, np.intp)
     most = WIDTH_MAX * ENTRY_MAX**2
     kept = sum_of_rows([(labels, wide)], cells=1, width=WIDTH_MAX, l2_sensitivity_squared=most)
     assert (kept._values == ENTRY_MAX).all()
@@ -78,6 +80,8 @@ IMPOSSIBLE: dict[str, tuple[Any, Any]] = {
     "a label too few": (LABEL[:0], ROW),
     "a cell before the first": (LABEL - 1, ROW),
     "a cell behind the last": (LABEL + 3, ROW),
+    "a cell before the first among others": (np.array([1, -1, 2]), np.ones((3, 2), np.int64)),
+    "a cell behind the last among others": (np.array([1, 3, 0]), np.ones((3, 2), np.int64)),
 }
 
 
