@@ -67,5 +67,5 @@ def test_every_declared_dependency_is_imported(modules: dict[str, ast.Module]) -
 
 @pytest.mark.parametrize("name", sorted(DECLARED | DECLARED_FOR_TESTS))
 def test_every_dependency_has_its_reason_on_record(name: str) -> None:
-    recorded = {cell.lower().replace(".", "-") for cell in re.findall(r"^\| `([\w.-]+)`", RECORD, flags=re.MULTILINE)}
+    recorded = {name_of(cell) for cell in re.findall(r"^\| `([\w.-]+)`", RECORD, flags=re.MULTILINE)}
     assert name in recorded
