@@ -215,6 +215,13 @@ def test_a_certificate_is_held_against_the_key_of_its_own_unit(known: tuple[Node
     assert (len(found), findings) == (1, [])
 
 
+def test_a_units_verified_ledger_stands_in_for_its_key(known: tuple[NodeHome, bytes]) -> None:
+    home, data = known
+    ledger = verify_ledger(home.path / "ledger.db")
+    found, findings = review_certificates({"c": data}, {}, [ledger])
+    assert (found["c"].held_against_ledger, findings) == (True, [])
+
+
 def test_a_salt_has_its_length() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         commitment(b"envelope", b"short")
