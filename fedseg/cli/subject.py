@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedseg.cli import subject_api
 from fedseg.cli.output import Format, FormatOption, say, show, table
 from fedseg.errors import SettingsError, StorageError
 from fedseg.policy.rights import Denial, Regulation, Right
@@ -263,6 +264,10 @@ def sweep(node: NodeOption, format_: FormatOption = Format.TEXT) -> None:
     forgotten = remove(home, now)
     facts = {"outcome": "swept", "days_logged": log_days(home, now), "LOCAL": {"evidence_forgotten": forgotten}}
     show(format_, facts, lambda: f"swept; LOCAL: evidence of {forgotten:,} requests is gone")
+
+
+app.command()(subject_api.platform)
+app.command()(subject_api.serve)
 
 
 def _order(id_file: Path, ticket: str, regulation: Regulation, received: datetime | None) -> "Order":

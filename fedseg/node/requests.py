@@ -69,12 +69,10 @@ def begin(home: NodeHome, order: Order, right: Right, now: datetime) -> list[Sub
     Raises:
         RightsRequestError: As `receive`; or if a proof of identity is still missing.
     """
-    begun = [one.start() for one in _noted(home, order, right, now)]
+    noted = _noted(home, order, right, now)
+    erased = order.subjects(home) if right is Right.ERASURE else []
     with home.rights() as rights:
-        if right is Right.ERASURE:
-            rights.suppress(order.subjects(home))
-        rights.update(begun)
-    return begun
+        return rights.change([one.id for one in noted], SubjectRequest.start, suppress=erased)
 
 
 def set_vetoes(home: NodeHome, order: Order, right: Right, now: datetime) -> list[SubjectRequest]:
@@ -160,8 +158,8 @@ def _noted(home: NodeHome, order: Order, right: Right, now: datetime) -> list[Su
     with home.rights() as rights:
         known = {
             one.subject: one.request
-            for one in rights.requests()
-            if (one.ticket, one.request.right) == (order.ticket, right) and not one.request.status.is_final
+            for one in rights.with_ticket(order.ticket)
+            if one.request.right is right and not one.request.status.is_final
         }
         new = {
             subject: SubjectRequest(secrets.token_hex(16), right, order.regulation, received)

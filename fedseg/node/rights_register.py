@@ -7,7 +7,7 @@ holds pseudonyms, never an identifier. A request names its person for as long as
 import os
 import sqlite3
 import stat
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -126,6 +126,28 @@ class RightsRegister:
         with self._transaction() as connection:
             _update(connection, requests)
 
+    def change(
+        self, ids: Iterable[str], step: Callable[[SubjectRequest], SubjectRequest], *, suppress: Collection[bytes] = ()
+    ) -> list[SubjectRequest]:
+        """Take requests one step further from where they stand at this moment, whoever else is at work on them.
+
+        Args:
+            ids: Which.
+            step: What is done with each; if it raises, nothing is changed.
+            suppress: People who are never to be counted again, whatever is imported or restored about them.
+
+        Returns:
+            The requests as they are now.
+        """
+        with self._transaction() as connection:
+            facts = [connection.execute("SELECT facts FROM request WHERE id = ?", (one,)).fetchone() for one in ids]
+            changed = [step(_REQUEST.validate_json(text)) for (text,) in facts]
+            connection.executemany(
+                "INSERT INTO suppression VALUES (?) ON CONFLICT DO NOTHING", [(subject,) for subject in suppress]
+            )
+            _update(connection, changed)
+        return changed
+
     def complete(
         self, requests: Sequence[SubjectRequest], certificates: Iterable[StoredCertificate], *, evidence_until: date
     ) -> None:
@@ -151,6 +173,12 @@ class RightsRegister:
         found = [OpenRequest(_REQUEST.validate_json(facts), ticket, subject) for facts, ticket, subject in rows]
         return sorted(found, key=lambda one: (one.request.received, one.request.id))
 
+    def with_ticket(self, ticket: str) -> list[OpenRequest]:
+        """All requests under a reference of the unit's own, whatever has become of them."""
+        with self._transaction() as connection:
+            rows = connection.execute("SELECT facts, subject FROM request WHERE ticket = ?", (ticket,)).fetchall()
+        return [OpenRequest(_REQUEST.validate_json(facts), ticket, subject) for facts, subject in rows]
+
     def request(self, id_: str) -> OpenRequest:
         """The request with this id, or the only one whose id begins so.
 
@@ -171,13 +199,6 @@ class RightsRegister:
         with self._transaction() as connection:
             rows = connection.execute("SELECT subject FROM suppression ORDER BY subject").fetchall()
         return pa.array([subject for (subject,) in rows], SUBJECT_TYPE)
-
-    def suppress(self, subjects: Collection[bytes]) -> None:
-        """Never count these people again, whatever is imported or restored about them."""
-        with self._transaction() as connection:
-            connection.executemany(
-                "INSERT INTO suppression VALUES (?) ON CONFLICT DO NOTHING", [(subject,) for subject in subjects]
-            )
 
     def certificate(self, request: str) -> StoredCertificate | None:
         """The certificate of a request; None if there is none (yet)."""

@@ -15,7 +15,7 @@ from fedseg.node.requests import VETOES, Order, begin, held_about, receive, set_
 from fedseg.node.source import subject_key
 from fedseg.policy.document import load_policy
 from fedseg.policy.gate import Reason
-from fedseg.policy.rights import Regulation, Right, Status
+from fedseg.policy.rights import Regulation, Right, Status, SubjectRequest
 from tests.small_federation import NOW, SmallFederation, consents
 
 SOMEBODY = Order([b"north-7"], "T-1")
@@ -139,3 +139,12 @@ def test_an_import_passes_over_what_it_says_of_erased_people(home: NodeHome, tmp
     assert found.note.events == 1
     with home.register() as register:
         assert not register.events_of(subject_key(b"north-7", home.subject_secret))
+
+
+def test_a_request_that_was_taken_back_meanwhile_is_not_begun_and_nobody_is_suppressed(home: NodeHome) -> None:
+    noted = receive(home, SOMEBODY, Right.ERASURE, NOW)
+    with home.rights() as rights:
+        rights.change([one.id for one in noted], lambda one: one.revoke(NOW.date()))
+        with pytest.raises(RightsRequestError, match="cannot be started"):
+            rights.change([one.id for one in noted], SubjectRequest.start, suppress=SOMEBODY.subjects(home))
+        assert not len(rights.suppressed())
