@@ -27,7 +27,7 @@ SUBJECT_BYTES: Final = 16
 MAX_NOTICE_VERSION: Final = 1_000_000
 
 EVERY_PURPOSE: Final = "*"
-"""Scope of a veto that holds whatever the data are used for. A consent never has it: consent is to one purpose."""
+"""Scope of what holds whatever the data are used for, such as a veto. A consent never has it: it is to one purpose."""
 
 EVENT_TIME_TYPE: Final = pa.timestamp("us", tz="UTC")
 
@@ -145,7 +145,7 @@ class _Meaning:
     jurisdiction: int = _SAYS_NOTHING
 
 
-# Who takes back a consent or refuses it has not kept up the explicit one: a slip here would count them.
+# Whoever refuses or takes back a consent has not kept up the explicit one.
 _ENDS_BOTH: Final = (Status.REFUSED, Status.WITHDRAWN, Status.REVOKED)
 _EXPLICIT: Final = (Status.GIVEN, *_ENDS_BOTH)
 
