@@ -46,7 +46,7 @@ def write_documents(found: Sequence[Document], out: Path) -> list[Path]:
     """Write all of them into a folder, for their owner alone.
 
     Raises:
-        StorageError: If one is there already (then none is written), or the disk is full.
+        StorageError: If one is there already, or cannot be written; then none is left.
     """
     paths = [out / one.name for one in found]
     for path in paths:
@@ -56,11 +56,22 @@ def write_documents(found: Sequence[Document], out: Path) -> list[Path]:
                 why="people may have filled it in, so it is not written over",
                 fix="name another --out, or move it away",
             )
-    out.mkdir(parents=True, exist_ok=True)
-    for path, one in zip(paths, found, strict=True):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(one.content)
+    written: list[Path] = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path, one in zip(paths, found, strict=True):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            written.append(path)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(one.content)
+    except OSError as error:
+        for path in written:
+            path.unlink()
+        raise StorageError(
+            f"cannot write the paperwork to {out}",
+            why=error.strerror or "the disk refused",
+            fix="free space, or name another --out",
+        ) from error
     return paths
 
 

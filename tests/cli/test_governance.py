@@ -62,6 +62,14 @@ def test_what_people_have_filled_in_is_never_written_over(workspace: Workspace) 
     assert [path.name for path in (workspace.folder / "papers").iterdir()] == ["dpia.json"]
 
 
+def test_paperwork_that_cannot_all_be_written_is_not_written_at_all(workspace: Workspace) -> None:
+    (workspace.folder / "papers").mkdir()
+    (workspace.folder / "papers" / "notice.md").symlink_to("nowhere")
+    ended = workspace.cli.here("governance", "export", "--node", workspace.home(), "--out", "papers")
+    assert (ended.code, ended.error[0].partition(":")[0]) == (8, "E804")
+    assert [path.name for path in (workspace.folder / "papers").iterdir()] == ["notice.md"]
+
+
 def test_customers_are_told_of_approved_plans_only(workspace: Workspace) -> None:
     asked = ("governance", "export", "--node", workspace.home(), "--plan", workspace.plan, "--kind", "notice")
     refused = workspace.cli.here(*asked, "--out", "papers")
