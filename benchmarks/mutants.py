@@ -282,13 +282,16 @@ def _preload(modules: Iterable[str]) -> None:
 
 
 def _tests_for(place: Place, survey: Survey) -> list[list[str]]:
-    """The tests of the mutant's line, quickest first; for a line that runs on import, those of the whole file.
+    """The tests of the mutant's line, quickest first; for a line that runs on import, all beside any that take a line.
 
     Those of one file come first, since loading all files takes longer than running most tests: of the file with the
     largest share of tests that take the line.
     """
     lines = survey.tests_of[str(place.path)]
-    tests = lines.get(place.mutant.line) or sorted({test for own in lines.values() for test in own})
+    tests = lines.get(place.mutant.line)
+    if not tests:
+        files = {_file_of(test) for own in lines.values() for test in own}
+        tests = [test for test in survey.seconds if _file_of(test) in files]
     tests = sorted(tests, key=lambda test: survey.seconds.get(test, 0))
     taking, every = Counter(map(_file_of, tests)), Counter(map(_file_of, survey.seconds))
     nearest = max(taking, key=lambda file: (taking[file] / every[file], taking[file]), default="")

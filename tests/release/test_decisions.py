@@ -170,6 +170,17 @@ def test_files_of_signatures_that_cannot_be_used_are_said_to_be_so(tmp_path: Pat
         add_policy_signature(tmp_path / "nowhere/policy.yaml", sign_policy("00" * 32, "ann", SigningKey.generate()))
 
 
+def test_an_officers_signature_takes_the_place_of_an_earlier_one_and_stands_beside_others(tmp_path: Path) -> None:
+    policy, key = tmp_path / "policy.yaml", SigningKey.generate()
+    eve, ann, again = (
+        sign_policy(digest * 32, name, key) for name, digest in (("eve", "00"), ("ann", "00"), ("ann", "11"))
+    )
+    assert add_policy_signature(policy, eve) == [eve]
+    assert add_policy_signature(policy, ann) == [ann, eve]
+    assert add_policy_signature(policy, again) == read_policy_signatures(policy) == [again, eve]
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.yaml.sig"]
+
+
 @pytest.mark.parametrize("day", ["20250601", "2025-W22-7", "2025-06-31", "yesterday"])
 def test_a_day_has_one_spelling(bare: "Unit", day: str) -> None:
     with pytest.raises(ValueError, match="made_on"):

@@ -66,6 +66,13 @@ def test_the_bound_holds_where_squares_would_wrap_around() -> None:
     assert not nothing._values.any()
 
 
+def test_one_cell_of_one_entry_is_the_smallest_sum() -> None:
+    one = np.ones((3, 1), np.int64)
+    assert sum_of_rows([(np.zeros(3, np.intp), one)], cells=1, width=1, l2_sensitivity_squared=1)._values.tolist() == [
+        3
+    ]
+
+
 def test_nobody_sums_to_nothing() -> None:
     assert summed([], 1)._values.tolist() == [0] * 6
 
