@@ -167,7 +167,7 @@ def _proportionality(facts: UnitFacts) -> Iterator[Statement]:
         yield fact(
             "213",
             purpose.value,
-            f"Only {', '.join(rule.readable)} may be read. Only sums over customers leave the unit, with noise. With "
+            f"Only {', '.join(rule.readable)} may be read. fedseg lets only sums with noise leave the unit. With "
             f"fewer than {rule.min_cohort:,} customers the unit approves no plan.",
             source,
         )
@@ -186,8 +186,8 @@ def _rights(facts: UnitFacts) -> Iterator[Statement]:
     told = [
         way.notice_min_version if isinstance(way, ByNotice) else way.consent.notice_min_version for way in facts.ways
     ]
-    versions = ", ".join(str(one) for one in sorted(set(told)))
-    says = f"Counted is only who has seen the privacy notice, in version {versions} or later, as the basis asks."
+    versions = " or ".join(f"version {one}" for one in sorted(set(told)))
+    says = f"Counted is only who was given {versions} of the privacy notice, or a later one, as the basis asks."
     yield fact("221", "Notice", says, "policy: purposes")
     yield blank("221", "How and when", "where customers find the notice, and how its versions differ")
     yield from _consent(facts)

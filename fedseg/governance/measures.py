@@ -73,7 +73,7 @@ def _noise(facts: UnitFacts, place: str) -> Iterator[Statement]:
     yield fact(
         place,
         "Differential privacy",
-        "All that leaves the unit are sums over customers with discrete Gaussian noise. "
+        "All that fedseg lets leave the unit are sums over customers with discrete Gaussian noise. "
         f"{together(facts.words.spent.sentences)}",
         "policy: budget, trust_models",
     )

@@ -84,7 +84,7 @@ def _what(facts: UnitFacts) -> Iterator[Statement]:
     elif facts.plan is not None:
         yield fact(place, "plan", f"We look for {facts.plan.k} groups, together with the units named below.", "plan: k")
     yield blank(place, "why", "what we want to learn from groups, and what we do with them")
-    if Purpose.SEGMENT_ASSIGNMENT not in facts.policy.purposes:
+    if set(facts.policy.purposes) == {Purpose.SEGMENT_STATISTICS}:
         says = "The groups come from sums over customers. Our program does not put single persons into a group."
         yield fact(place, "profiling", says, "policy: purposes")
     if facts.policy.forbidden_uses is not None:
@@ -116,11 +116,20 @@ def _data(facts: UnitFacts) -> Iterator[Statement]:
         names = ", ".join(dict.fromkeys(name for rule in rules for name in rule.columns.allow))
         yield fact(place, "columns", f"At most these data about you: {names}.", "policy: purposes")
         yield blank(place, "meaning", "what these names mean, in words that customers know")
-    special = dict.fromkeys(name for rule in rules if rule.explicit_basis for name in rule.special_columns)
-    if special:
-        says = f"Of these, sensitive, and used only if you have agreed to it expressly: {', '.join(special)}."
-        yield fact(place, "special categories", says, "policy: purposes")
+    yield from _special(facts, place)
     yield blank(place, "origin", "where we have these data from, if not from you")
+
+
+def _special(facts: UnitFacts, place: str) -> Iterator[Statement]:
+    rules = facts.policy.purposes.values()
+    special = list(dict.fromkeys(name for rule in rules if rule.explicit_basis for name in rule.special_columns))
+    among = "Besides"
+    if facts.plan is not None:
+        asked = {one.name for one in facts.plan.features}
+        special, among = [name for name in special if name in asked], "Of these"
+    if special:
+        says = f"{among}, sensitive, and used only if you have agreed to it expressly: {', '.join(special)}."
+        yield fact(place, "special categories", says, "policy: purposes")
 
 
 def _protection(facts: UnitFacts) -> Iterator[Statement]:
@@ -130,11 +139,12 @@ def _protection(facts: UnitFacts) -> Iterator[Statement]:
             "NOT PRIVATE: some results so far are a rehearsal with made-up noise. What follows does not hold for them."
         )
         yield fact(place, "rehearsal", says, "ledger: releases")
-    says = "For this your figures do not leave us. Only sums over customers do, with random noise added to them."
+    says = "To find groups, only sums over customers leave us, with random noise added to them; not your own figures."
     yield fact(place, "noise", says, PROGRAM)
     says = (
-        "The noise bounds what anybody can learn about you from all results together, for ever. The measure is called "
-        f"epsilon: ours is at most {facts.epsilon_guaranteed} (delta {facts.delta}). At 0 nothing could be learned."
+        "The noise bounds how much more anybody can learn about you from all results together, for ever, than if your "
+        f"data were not in them. The measure is called epsilon: ours is at most {facts.epsilon_guaranteed} (delta "
+        f"{facts.delta}). At 0 it would be nothing more."
     )
     yield fact(place, "epsilon", says, "policy: budget; ledger: charges")
 

@@ -104,7 +104,7 @@ def test_every_blank_is_in_the_file_and_counted(name: str, facts_of: FactsOf) ->
         ("raw_days: 395", "raw_days: 100", 215, "100 days"),
         ("loc:CH, loc:GB", "loc:CH", 212, "under the law of Switzerland (basis"),
         ("price-discrimination", "social-scoring", 211, "rating people"),
-        ("notice_min_version: 4", "notice_min_version: 9", 221, "3, 9 or later"),
+        ("notice_min_version: 4", "notice_min_version: 9", 221, "version 3 or version 9 of"),
         ("max_age_days: 730", "max_age_days: 365", 222, "At most 365 days"),
         ("min_cohort: 200", "min_cohort: 777", 213, "fewer than 777"),
     ],

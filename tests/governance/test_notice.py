@@ -65,6 +65,7 @@ def test_each_purpose_is_told_apart(facts_of: FactsOf) -> None:
     both = told(facts_of("gdpr-marketing"))
     assert "We find groups" in both
     assert "to address you" in both
+    assert "does not put single persons into a group" not in both
 
 
 def test_each_ground_brings_its_own_right(facts_of: FactsOf) -> None:
@@ -73,8 +74,16 @@ def test_each_ground_brings_its_own_right(facts_of: FactsOf) -> None:
     assert "which legitimate interests we pursue" not in told(facts_of("gdpr-marketing"))
     assert "opt out of the sale" in told(facts_of("ccpa"))
     assert "opt out of the sale" not in told(facts_of("gdpr-marketing"))
-    assert "agreed to it expressly: prescriptions_per_year" in told(facts_of("health-cross-industry"))
+
+
+def test_sensitive_data_are_named_where_they_are_used_and_only_there(facts_of: FactsOf) -> None:
+    says = "sensitive, and used only if you have agreed to it expressly: "
+    assert f"Besides, {says}prescriptions_per_year, chronic_condition." in told(facts_of("health-cross-industry"))
     assert "precise_location" not in told(facts_of("ccpa"))
+    feature = {"name": "chronic_condition", "label": "ill", "lower": 0, "upper": 1, "missing": 0}
+    about = facts_of("health-cross-industry", plan=small_plan(features=[feature]))
+    assert f"Of these, {says}chronic_condition." in told(about)
+    assert says not in told(facts_of("health-cross-industry", plan=small_plan()))
 
 
 def test_a_plan_replaces_names_of_columns_by_its_words(facts_of: FactsOf) -> None:
