@@ -292,8 +292,8 @@ def _step(node: Path, request: str, format_: Format, step: "Callable[[SubjectReq
 
     today = datetime.now(UTC).date()
     with NodeHome.open(node).rights() as rights:
-        after = step(rights.request(request).request, today)
-        rights.update([after])
+        id_ = rights.request(request).request.id
+        (after,) = rights.change([id_], lambda one: step(one, today))
     _show_requests(format_, after.status.value, [after], today)
 
 

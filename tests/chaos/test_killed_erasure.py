@@ -30,9 +30,10 @@ BEFORE_SUPPRESSION = [
     Point("request about to be written", f"{RIGHTS}:_connect", sql="INSERT INTO request"),
     Point("request noted", f"{RIGHTS}:RightsRegister.add"),
     Point("person about to be listed", f"{RIGHTS}:_connect", sql="INSERT INTO suppression"),
+    Point("request about to be begun", f"{RIGHTS}:_connect", sql="UPDATE request"),
 ]
 AFTER_SUPPRESSION = [
-    Point("person listed", f"{RIGHTS}:RightsRegister.suppress"),
+    Point("person listed", f"{RIGHTS}:RightsRegister.change"),
     Point("request begun", "fedseg.node.erasure:begin"),
     Point("rounds waited for", "fedseg.node.home:NodeHome.wait_for_rounds"),
     Point("draft made", f"{SOURCE}:_make_alike"),
