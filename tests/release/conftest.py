@@ -54,9 +54,9 @@ class Unit:
         rhos: Sequence[Fraction] = (STEP_RHO,) * 3,
         purpose: str = PURPOSE,
         source: str = SOURCE,
-    ) -> None:
+    ) -> bool:
         terms = PlanTerms(plan, b"plan " + plan.encode(), purpose, tuple(rhos), source)
-        self.account.approve(terms, day=DAY)
+        return self.account.approve(terms, day=DAY)
 
     def ticket(self, step: int = 0, *, request: str = "d4" * 32, plan: str = PLAN) -> ReleaseTicket:
         return ReleaseTicket(

@@ -46,7 +46,7 @@ def test_approving_reserves_the_whole_price_before_anything_is_spent(unit: "Unit
 
 def test_a_plan_approved_twice_is_reserved_once(unit: "Unit") -> None:
     before = len(unit.journal.entries())
-    unit.approve()
+    assert unit.approve()
     assert len(unit.journal.entries()) == before
 
 
