@@ -355,7 +355,7 @@ def test_a_table_of_another_schema_is_refused(event: Maker) -> None:
         fold(table.set_column(6, "notice_version", pa.array([1.0])), NOW)
 
 
-@pytest.mark.parametrize("name", [field.name for field in EVENT_SCHEMA if not field.nullable])
+@pytest.mark.parametrize("name", ["subject", "purpose", "kind", "event_time", "recorded_at", "notice_version"])
 def test_a_table_with_a_null_where_none_belongs_is_refused(event: Maker, name: str) -> None:
     at = EVENT_SCHEMA.get_field_index(name)
     table = events_table([event("given")]).set_column(at, name, pa.array([None], EVENT_SCHEMA.field(at).type))
