@@ -8,7 +8,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -102,16 +102,19 @@ class RightsRegister:
             self._require_ours()
 
     def _require_ours(self) -> None:
-        with self._transaction() as connection:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if (application, version) == (0, 0) and not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
-                raise _not_ours(self._path)
+        """Make the tables of a new file; reading is all that a file with tables takes."""
+        with self._reading() as connection:
+            marks = _marks(connection)
+        if marks == (0, 0, 0):
+            with self._transaction() as connection:
+                if _marks(connection) == (0, 0, 0):
+                    for statement in filter(str.strip, _SCHEMA.split(";")):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                marks = _marks(connection)
+        if marks[:2] != (APPLICATION_ID, SCHEMA_VERSION):
+            raise _not_ours(self._path)
 
     def add(self, requests: Iterable[OpenRequest]) -> None:
         """Note down requests, all or none."""
@@ -168,7 +171,7 @@ class RightsRegister:
 
     def requests(self) -> list[OpenRequest]:
         """All requests, in the order of their arrival."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute("SELECT facts, ticket, subject FROM request").fetchall()
         found = [OpenRequest(_REQUEST.validate_json(facts), ticket, subject) for facts, ticket, subject in rows]
         return sorted(found, key=lambda one: (one.request.received, one.request.id))
@@ -196,13 +199,13 @@ class RightsRegister:
 
     def suppressed(self) -> pa.Array:
         """Everybody who must not be counted again: `pa.binary(16)`, unique."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute("SELECT subject FROM suppression ORDER BY subject").fetchall()
         return pa.array([subject for (subject,) in rows], SUBJECT_TYPE)
 
     def certificate(self, request: str) -> StoredCertificate | None:
         """The certificate of a request; None if there is none (yet)."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute("SELECT * FROM certificate WHERE request = ?", (request,)).fetchone()
         return None if row is None else _certificate(row)
 
@@ -248,16 +251,28 @@ class RightsRegister:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction that waits for no writer, but for the moment in which one commits: rounds read in it."""
+        return self._transaction("BEGIN")
+
     @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Generator[sqlite3.Connection]:
         with _storage_errors(self._path):
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(begin)
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+
+
+def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Whose file it is, of which version, and how many things are in it."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return application, version, count
 
 
 def _update(connection: sqlite3.Connection, requests: Iterable[SubjectRequest]) -> None:

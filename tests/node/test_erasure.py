@@ -521,3 +521,13 @@ def test_a_clock_behind_the_ledger_certifies_nothing(home: NodeHome, federation:
     answer(home, federation, 0)
     with pytest.raises(Exception, match="clock"):
         erase(home, ORDER, datetime(2025, 1, 1, tzinfo=UTC))
+
+
+def test_a_round_waits_for_nobody_who_writes_down_requests(home: NodeHome) -> None:
+    with home.rights() as rights, closing(sqlite3.connect(home.path / LOCAL / RIGHTS_FILE)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("INSERT INTO suppression VALUES (zeroblob(16))")
+        begun = time.monotonic()
+        assert is_counted(home)
+        assert len(rights.requests()) == 0
+        assert time.monotonic() - begun < 10, "it waited until the writer was given up"
