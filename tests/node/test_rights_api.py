@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import logging
+import subprocess
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +15,8 @@ import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from starlette.applications import Starlette
 
@@ -45,6 +49,9 @@ def pems(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "cert.pem", folder / "key.pem"
 
 
+Body = bytes | AsyncIterator[bytes] | None
+
+
 @dataclass
 class Service:
     """The service of a unit, and a platform that speaks to it."""
@@ -53,11 +60,11 @@ class Service:
     made: Starlette
     token: str
 
-    def ask(self, method: str, path: str, content: bytes | None = None, token: str | None = None) -> httpx.Response:
+    def ask(self, method: str, path: str, content: Body = None, token: str | None = None) -> httpx.Response:
         return self.send(method, path, content, {"Authorization": f"Bearer {token or self.token}"})
 
     def send(
-        self, method: str, path: str, content: bytes | None = None, headers: dict[str, str] | None = None
+        self, method: str, path: str, content: Body = None, headers: dict[str, str] | None = None
     ) -> httpx.Response:
         async def send() -> httpx.Response:
             transport = httpx.ASGITransport(self.made, raise_app_exceptions=False)
@@ -306,6 +313,17 @@ def test_a_body_too_large_is_not_read(service: Service) -> None:
     assert service.tickets() == []
 
 
+def test_a_body_that_does_not_come_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rights_api, "BODY_SECONDS", 0.2)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield body()[:20]
+        await asyncio.sleep(30)
+
+    assert service.ask("POST", "/requests", slow()).status_code == 408
+    assert service.tickets() == []
+
+
 def test_a_platform_that_asks_too_often_waits_and_no_other_does(service: Service) -> None:
     other = admit(service.home, "other", "controller_customer_id")
     for _ in range(ASKED_MAX):
@@ -321,6 +339,20 @@ def test_a_platform_needs_a_name_and_a_type(service: Service) -> None:
         with pytest.raises(SettingsError, match="platforms cannot be used"):
             admit(service.home, name, kind)
     assert load_platforms(service.home).keys() == {"tool"}
+
+
+def test_a_seal_may_have_an_rsa_key(tmp_path: Path) -> None:
+    at = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=north.example", *at],
+        check=True,
+        capture_output=True,
+    )
+    (tmp_path / "key.pem").chmod(0o600)
+    seal = Seal.load(tmp_path / "cert.pem", tmp_path / "key.pem")
+    key = x509.load_pem_x509_certificate(seal.certificate).public_key()
+    assert isinstance(key, RSAPublicKey)
+    key.verify(base64.b64decode(seal.sign(b"answer")), b"answer", PKCS1v15(), SHA256())
 
 
 def test_a_seal_is_a_certificate_with_its_own_private_key(pems: tuple[Path, Path], tmp_path: Path) -> None:
