@@ -170,6 +170,15 @@ def test_files_of_signatures_that_cannot_be_used_are_said_to_be_so(tmp_path: Pat
         add_policy_signature(tmp_path / "nowhere/policy.yaml", sign_policy("00" * 32, "ann", SigningKey.generate()))
 
 
+@pytest.mark.parametrize("key", ["", "ann", "AAAA", SOMEBODY[:-1], SOMEBODY + "A"])
+def test_a_policy_names_no_key_that_is_none(key: str) -> None:
+    assert ApprovalRules(officers={"ann": SOMEBODY}).officers
+    with pytest.raises(ValueError, match="officers"):
+        ApprovalRules(officers={"ann": key})
+    with pytest.raises(ValueError, match="public_key"):
+        RequesterRule(public_key=key)
+
+
 def test_an_officers_signature_takes_the_place_of_an_earlier_one_and_stands_beside_others(tmp_path: Path) -> None:
     policy, key = tmp_path / "policy.yaml", SigningKey.generate()
     eve, ann, again = (
