@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedseg.errors import VerificationError
-from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, sign_checkpoint
 from fedseg.ledger.keys import PublicKey, SigningKey
 from fedseg.ledger.merkle import EMPTY_ROOT, leaf_hash
 from fedseg.ledger.notes import NOTE_LIMIT, ed25519_key_id, open_note, parse_note, sign_note
@@ -168,3 +168,11 @@ def test_a_note_from_elsewhere_may_be_as_long_as_the_limit_and_no_longer() -> No
     assert parse_note(longest).to_text() == longest
     with pytest.raises(VerificationError):
         parse_note("x" + longest)
+
+
+def test_lines_after_the_third_are_read_over_unless_one_of_them_is_empty() -> None:
+    three = CHECKPOINT.to_text()
+    assert parse_checkpoint(f"{three}more\nand more\n") == CHECKPOINT
+    for text in (f"{three}\n", f"{three}\nmore\n", f"{three}more\n\n", f"\n{three}"):
+        with pytest.raises(VerificationError, match="none of them empty"):
+            parse_checkpoint(text)
