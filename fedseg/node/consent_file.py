@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
@@ -45,12 +46,11 @@ class ConsentFile:
         self._done = 0
         self._lines = self._numbered()
         self._parse: Callable[[str], Record] = _parse_json
-        try:
+        with ExitStack() as closing:
+            closing.callback(self._file.close)
             if mapping.format == "csv":
                 self._parse = self._heading()
-        except BaseException:
-            self._file.close()
-            raise
+            closing.pop_all()
 
     @property
     def size(self) -> int:
