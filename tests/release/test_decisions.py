@@ -34,6 +34,7 @@ from fedseg.privacy.signatures import (
     read_policy_signatures,
     sign_plan,
     sign_policy,
+    write_plan_signature,
 )
 from fedseg.privacy.state import Caps, apply_entry
 
@@ -188,6 +189,12 @@ def test_an_officers_signature_takes_the_place_of_an_earlier_one_and_stands_besi
     assert add_policy_signature(policy, ann) == [ann, eve]
     assert add_policy_signature(policy, again) == read_policy_signatures(policy) == [again, eve]
     assert [path.name for path in tmp_path.iterdir()] == ["policy.yaml.sig"]
+
+
+def test_a_requesters_signature_is_read_as_it_was_written(tmp_path: Path) -> None:
+    plan, signed = tmp_path / "plan.toml", sign_plan("a1" * 32, SigningKey.generate())
+    assert write_plan_signature(plan, signed) == tmp_path / "plan.toml.sig"
+    assert read_plan_signature(plan) == signed
 
 
 @pytest.mark.parametrize("day", ["20250601", "2025-W22-7", "2025-06-31", "yesterday"])

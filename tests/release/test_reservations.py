@@ -86,11 +86,13 @@ def test_a_purposes_limit_counts_what_that_purpose_has_spent_and_no_other() -> N
 
 def test_a_requesters_quota_counts_its_own_automatic_approvals_of_the_period_alone() -> None:
     key = "requester"
-    terms = Automatic.model_construct(rho_per_plan=Fraction(1), rho_per_period=Fraction(1, 2), period_days=2)
+    terms = Automatic.model_construct(rho_per_plan=Fraction(1, 2), rho_per_period=Fraction(1, 2), period_days=2)
     rule = RequesterRule.model_construct(public_key=key, automatic=terms)
     caps = replace(CAPS, approvals=ApprovalRules.model_construct(requesters={"agency": rule}))
     counted = replace(OPEN, requester=key, automatic=True, approved_on=LAST_DAY)
     account(caps=caps).require_automatic(key, Fraction(1, 2), AFTER)
+    with pytest.raises(NotApprovedError, match="without an officer"):
+        account(caps=caps).require_automatic(key, Fraction(501, 1000), AFTER)
     with pytest.raises(NotApprovedError, match="quota for 2 days"):
         account(counted, caps=caps).require_automatic(key, Fraction(1, 2), AFTER)
     for other in (

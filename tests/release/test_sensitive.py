@@ -66,6 +66,11 @@ def test_the_bound_holds_where_squares_would_wrap_around() -> None:
     assert not nothing._values.any()
 
 
+def test_entries_of_the_largest_magnitude_count_on_both_sides() -> None:
+    ends = [(0, [ENTRY_MAX, 0]), (1, [-ENTRY_MAX, 0]), (2, [ENTRY_MAX + 1, 0]), (2, [-ENTRY_MAX - 1, 0])]
+    assert summed(ends, 2**60)._values.tolist() == [ENTRY_MAX, 0, -ENTRY_MAX, 0, 0, 0]
+
+
 def test_one_cell_of_one_entry_is_the_smallest_sum() -> None:
     one = np.ones((3, 1), np.int64)
     assert sum_of_rows([(np.zeros(3, np.intp), one)], cells=1, width=1, l2_sensitivity_squared=1)._values.tolist() == [
