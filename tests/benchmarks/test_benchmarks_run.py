@@ -24,7 +24,14 @@ KEYS = {
     "statistics": {"source", "n", "d", "k", "rows_per_second", "cpu_ratio_to_sklearn", "peak_rss_mb"},
     "planner": {"data", "signal", "excess_predicted", "excess_measured", "within", "mean_half_width_measured"},
     "ledger": {"releases_per_second", "fsyncs_per_second", "verify_seconds", "entries"},
-    "consent": {"register", "events", "rows_per_second", "again_rows_per_second", "csv_reader_rows_per_second", "gate_seconds"},
+    "consent": {
+        "register",
+        "events",
+        "rows_per_second",
+        "again_rows_per_second",
+        "csv_reader_rows_per_second",
+        "gate_seconds",
+    },
     "federation": {"round_seconds_median", "stock_flower_round_seconds_median", "run_seconds", "nodes"},
 }
 
