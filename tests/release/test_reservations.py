@@ -103,6 +103,29 @@ def test_a_requesters_quota_counts_its_own_automatic_approvals_of_the_period_alo
         account(other, caps=caps).require_automatic(key, Fraction(1, 2), AFTER)
 
 
+def test_a_requesters_cap_counts_what_its_plans_hold_and_no_others() -> None:
+    rule = RequesterRule.model_construct(public_key="requester", rho_cap=6 * PRICE, automatic=None)
+    caps = replace(CAPS, approvals=ApprovalRules.model_construct(requesters={"agency": rule}))
+    theirs = replace(OPEN, requester="requester")
+    for others in ((), (replace(theirs, plan_sha256="b2" * 32, ending=Ending.CANCELLED),)):
+        state = account(theirs, *others, caps=caps)
+        assert state.require_room("counting", 3 * PRICE, "requester") == caps
+        with pytest.raises(BudgetError, match="for plans of agency"):
+            state.require_room("counting", 4 * PRICE, "requester")
+        assert state.require_room("counting", 4 * PRICE, "another") == caps
+        assert state.require_room("counting", 4 * PRICE) == caps
+
+
+def test_a_plan_that_just_fits_into_every_cap_is_let_in() -> None:
+    caps = replace(CAPS, purpose_rho_caps={"counting": 6 * PRICE})
+    assert account(OPEN, caps=caps).require_room("counting", 3 * PRICE) == caps
+    with pytest.raises(BudgetError, match="for counting"):
+        account(OPEN, caps=caps).require_room("counting", 4 * PRICE)
+    assert account(OPEN).require_room("mailing", 5 * PRICE) == CAPS
+    with pytest.raises(BudgetError, match="over everything"):
+        account(OPEN).require_room("mailing", 6 * PRICE)
+
+
 def test_only_approvals_under_this_policy_of_this_source_approve() -> None:
     def said(
         officer: str, verdict: Verdict = Verdict.APPROVE, policy: str = POLICY, source: str = SOURCE
