@@ -36,6 +36,8 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "statistics": (sys.executable, "-m", "benchmarks.statistics", "--rows", "1000000"),
     "ledger": (sys.executable, "-m", "benchmarks.ledger", "--releases", "500"),
     "ledger-size": (sys.executable, "-m", "benchmarks.ledger", "--entries", "1000,10000,100000"),
+    "consent": (sys.executable, "-m", "benchmarks.consent", "--events", "1000000"),
+    "erasure": (sys.executable, "-m", "benchmarks.erasure", "--customers", "1000000", "--erasures", "10000"),
     "federation": (sys.executable, "-m", "benchmarks.federation", "--turns", "3"),
 }
 

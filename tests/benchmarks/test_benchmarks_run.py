@@ -15,6 +15,7 @@ SMALL = {
     "ledger": ("--releases", "5"),
     "planner": ("--data", "sep-5k-d20-k16", "--epsilon", "2", "--repetitions", "1"),
     "consent": ("--events", "2000"),
+    "erasure": ("--customers", "500", "--erasures", "5"),
     "federation": ("--nodes", "2", "--profile", "short", "--turns", "1"),
 }
 
@@ -32,6 +33,7 @@ KEYS = {
         "csv_reader_rows_per_second",
         "gate_seconds",
     },
+    "erasure": {"customers", "erasures", "seconds", "sqlite_seconds"},
     "federation": {"round_seconds_median", "stock_flower_round_seconds_median", "run_seconds", "nodes"},
 }
 
