@@ -15,12 +15,12 @@ from fedseg.errors import LedgerUnreadableError, StorageError, VerificationError
 from fedseg.ledger import reading
 from fedseg.ledger.checkpoint import Checkpoint, sign_checkpoint
 from fedseg.ledger.database import APPLICATION_ID, USER_VERSION
-from fedseg.ledger.entries import Entry
+from fedseg.ledger.entries import PAYLOAD_LIMIT_BYTES, Entry
 from fedseg.ledger.export import EXPORT_HEADER, export_ledger, parse_export
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.merkle import EMPTY_ROOT
 from fedseg.ledger.raw import RawLedger
-from fedseg.ledger.reading import check_log, read_ledger
+from fedseg.ledger.reading import FILE_LIMIT_BYTES, check_log, read_ledger
 from fedseg.ledger.store import Ledger
 from fedseg.ledger.wal import explains
 
@@ -109,6 +109,10 @@ def test_what_is_not_there_or_not_a_file_is_unreadable(tmp_path: Path) -> None:
         read_ledger(tmp_path / "missing")
     with pytest.raises(LedgerUnreadableError, match="no such file"):
         read_ledger(tmp_path)
+
+
+def test_readers_take_payloads_of_64_mib_and_files_of_one_gib() -> None:
+    assert (PAYLOAD_LIMIT_BYTES, FILE_LIMIT_BYTES) == (64 * 1024**2, 1024**3)
 
 
 def test_a_file_beyond_the_limit_is_not_read(tmp_path: Path) -> None:
