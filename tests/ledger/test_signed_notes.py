@@ -140,6 +140,10 @@ def test_a_name_that_could_be_misread_is_refused(key: SigningKey, name: str) -> 
         sign_note("text\n", name, key)
 
 
+def test_a_name_may_have_255_characters(key: SigningKey) -> None:
+    assert open_note(sign_note("text\n", "x" * 255, key), key.public, "x" * 255) == "text\n"
+
+
 def test_a_checkpoint_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="negative"):
         Checkpoint(ORIGIN, -1, EMPTY_ROOT)

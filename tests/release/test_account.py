@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedseg.errors import (
     BudgetError,
+    ClockError,
     LedgerUnreadableError,
     NotApprovedError,
     PlanMismatchError,
@@ -23,6 +24,7 @@ from fedseg.ledger.entries import Entry
 from fedseg.ledger.store import Ledger
 from fedseg.privacy.account import PlanTerms, PrivacyAccount
 from fedseg.privacy.budget import Charge
+from fedseg.privacy.entries import Ending
 from fedseg.privacy.state import AccountState, apply_entry, replay
 
 if TYPE_CHECKING:
@@ -95,6 +97,18 @@ def test_the_policy_in_force_is_logged_once_and_a_new_one_binds_at_once(unit: "U
     unit.adopt(unit.caps())  # back to the first one: its document is stored again
     unit.approve(unit.other_plan, (unit.step_rho,))
     assert unit.account.state().reservation(unit.plan).policy_sha256 == "c3" * 32
+
+
+def test_nothing_is_decided_while_the_clock_is_behind_the_ledger(unit: "Unit") -> None:
+    entries, yesterday = unit.journal.entries(), "2025-05-31"
+    terms = PlanTerms(unit.other_plan, b"plan", unit.purpose, (unit.step_rho,), unit.source)
+    with pytest.raises(ClockError):
+        unit.account.approve(terms, day=yesterday)
+    with pytest.raises(ClockError):
+        unit.account.refuse(unit.other_plan, day=yesterday, reason_commitment="00" * 32)
+    with pytest.raises(ClockError):
+        unit.account.close(unit.plan, Ending.CANCELLED, day=yesterday)
+    assert unit.journal.entries() == entries
 
 
 def test_an_approval_is_looked_up_by_its_hash_alone(unit: "Unit") -> None:
