@@ -459,6 +459,14 @@ def test_a_plan_within_every_rule_is_allowed_with_one_line_per_rule() -> None:
     outcomes = check_policy(POLICY, **ASKED)
     assert [outcome.rule for outcome in outcomes] == RULES
     assert all(outcome.allowed for outcome in outcomes)
+    assert [outcome.reason for outcome in outcomes] == [
+        "fedseg:SegmentStatistics is named",
+        "every column is allowed",
+        "plan 0.05, policy at most 0.05",
+        "plan unit-noise, policy unit-noise",
+        "plan 0.05, policy at most 0.1",
+        "plan 0.001, policy at most 0.001",
+    ]
     assert outcomes[2] == RuleOutcome(RULES[2], allowed=True, reason="plan 0.05, policy at most 0.05")
 
 
@@ -491,3 +499,9 @@ def test_a_purpose_the_policy_does_not_name_is_denied_in_every_rule_about_it() -
     about = ["purposes", f"purposes.{purpose}.columns.allow", f"purposes.{purpose}.rho_cap"]
     assert denied(purpose=purpose) == about
     assert denied(purpose="fedseg:Everything")[0] == "purposes"
+    reasons = [outcome.reason for outcome in check_policy(POLICY, **{**ASKED, "purpose": purpose})]
+    assert reasons[:3] == [
+        f"{purpose} is not named, so denied",
+        "no column is allowed for this purpose",
+        "nothing may be spent on this purpose",
+    ]

@@ -120,6 +120,16 @@ REFUSALS = {
         "    basis: dpv:Consent\n",
         "needs either basis and require, or require_any",
     ),
+    "what consent alone requires beside ways": (
+        "    require_any:",
+        "    require: {status: [given], max_age_days: 1, notice_min_version: 1}\n    require_any:",
+        "needs either basis and require, or require_any",
+    ),
+    "too many columns": (
+        "allow: [recency, frequency]",
+        f"allow: [{', '.join(f'c{n}' for n in range(1025))}]",
+        "columns.allow: Tuple should have at most 1024 items",
+    ),
     "an empty list of ways": (
         POLICY[POLICY.index("    require_any") : POLICY.index("    special")],
         "    require_any: []\n",
@@ -184,6 +194,7 @@ def test_what_the_form_does_not_allow_is_refused_with_its_place(old: str, new: s
         ("notice_min_version: 4", "notice_min_version: 1000000"),
         ("absent: [objection]", "absent: [objection, opt_out_sale, minor_or_unknown_age]"),
         ("[loc:EEA, loc:CH]", "[other]"),
+        ("allow: [recency, frequency]", f"allow: [{', '.join(f'c{n}' for n in range(1024))}]"),
     ],
 )
 def test_the_limits_themselves_are_allowed(old: str, new: str) -> None:

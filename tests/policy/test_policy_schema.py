@@ -37,6 +37,8 @@ BY_FORM = [
         "no way at all",
         "two forms at once",
         "a basis without what it requires",
+        "what consent alone requires beside ways",
+        "too many columns",
         "an empty list of ways",
         "unknown basis",
     ),
