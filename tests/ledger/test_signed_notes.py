@@ -180,3 +180,10 @@ def test_lines_after_the_third_are_read_over_unless_one_of_them_is_empty() -> No
     for text in (f"{three}\n", f"{three}\nmore\n", f"{three}more\n\n", f"\n{three}"):
         with pytest.raises(VerificationError, match="none of them empty"):
             parse_checkpoint(text)
+
+
+def test_signatures_without_a_text_are_no_note() -> None:
+    _, _, signatures = EXAMPLE_NOTE.partition("\n\n")
+    for note in (signatures, f"\n{signatures}"):
+        with pytest.raises(VerificationError, match="not whole lines of text"):
+            parse_note(note)
