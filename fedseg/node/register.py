@@ -9,10 +9,9 @@ import json
 import os
 import secrets
 import sqlite3
-import stat
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 import pyarrow as pa
 
 from fedseg.errors import DataError, StorageError
+from fedseg.node.private_database import connect, require_private, storage_errors
 from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, ConsentEvent, to_microseconds
 from fedseg.policy.gate import SALT_BYTES
 from fedseg.policy.purposes import Purpose
@@ -47,7 +47,7 @@ TABLES: Final = ("event", "gate_salt", "import", "unread")
 UNREAD: Final = "(a line that could not be read)"
 """Kind of event of a customer of whom a line of a partial import could not be read: unknown, so that it denies."""
 
-_BUSY_SECONDS: Final = 30.0
+_NAME: Final = "consent register"
 _CHUNK_ROWS: Final = 65_536
 _CACHE_KIB: Final = 262_144
 """Changed pages are kept in memory up to this, so that rounds may read the register until an import is committed."""
@@ -220,7 +220,7 @@ class Register:
         self._path: Final = path
         self._lock: Final = threading.Lock()
         with _storage_errors(path):
-            self._connection: Final = _connect(path)
+            self._connection: Final = connect(path)
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if (application, version) == (APPLICATION_ID, 1):
@@ -248,7 +248,7 @@ class Register:
             ) from error
         mark = f"PRAGMA application_id = {APPLICATION_ID};"
         try:
-            with _storage_errors(path), closing(_connect(path)) as connection:
+            with _storage_errors(path), closing(connect(path)) as connection:
                 connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {mark} {_SCHEMA_2} COMMIT;")
         except StorageError:
             path.unlink()
@@ -402,44 +402,11 @@ def _check_private(path: Path) -> None:
             why=f"there is no file {path}",
             fix="create the register, or correct its path in the unit's settings",
         )
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise StorageError(
-            "the consent register is not private",
-            why=f"other users of this machine may open {path}",
-            fix=f"chmod 600 {path}",
-        )
+    require_private(path, _NAME)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    # mode=rw: a register that vanished is not silently replaced by an empty one.
-    uri = f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        for setting in ("journal_mode = DELETE", "synchronous = FULL", "secure_delete = ON", "trusted_schema = OFF"):
-            connection.execute(f"PRAGMA {setting}")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-@contextmanager
-def _storage_errors(path: Path) -> Generator[None]:
-    try:
-        yield
-    except sqlite3.ProgrammingError:
-        # A closed register, say: a mistake of the program, not of the file.
-        raise
-    except sqlite3.OperationalError as error:
-        raise StorageError(
-            "the consent register cannot be read or written",
-            why=f"{path}: {error.sqlite_errorname}; nothing of this change was kept",
-            fix="wait for the import that writes it to end, then try again"
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY
-            else "free disk space or correct the permissions of the file and its folder, then try again",
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise _not_a_register(path) from error
+def _storage_errors(path: Path) -> AbstractContextManager[None]:
+    return storage_errors(path, _NAME, _not_a_register)
 
 
 def _not_a_register(path: Path) -> DataError:

@@ -6,7 +6,6 @@ holds pseudonyms, never an identifier. A request names its person for as long as
 
 import os
 import sqlite3
-import stat
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from fedseg.errors import DataError, RightsRequestError, StorageError
+from fedseg.node.private_database import connect, require_private, storage_errors
 from fedseg.node.rights_tree import Place, make_batch
 from fedseg.policy.rights import SubjectRequest
 from fedseg.table import SUBJECT_TYPE
@@ -25,7 +25,7 @@ from fedseg.table import SUBJECT_TYPE
 APPLICATION_ID: Final = 0x46535252
 """Marks the file: "FSRR"."""
 SCHEMA_VERSION: Final = 1
-_BUSY_SECONDS: Final = 30.0
+_NAME: Final = "register of requests"
 
 _REQUEST: Final = TypeAdapter(SubjectRequest)
 
@@ -96,9 +96,9 @@ class RightsRegister:
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
+        _make(path)
         with _storage_errors(path):
-            _require_private_file(path)
-            self._connection: Final = _connect(path)
+            self._connection: Final = connect(path)
             self._require_ours()
 
     def _require_ours(self) -> None:
@@ -296,41 +296,21 @@ def _certificate(row: tuple[Any, ...]) -> StoredCertificate:
     )
 
 
-def _require_private_file(path: Path) -> None:
-    """Make the file if it is not there, for its owner alone; refuse one that others may read."""
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise StorageError(
-            "the register of requests is not private",
-            why=f"other users of this machine may open {path}",
-            fix=f"chmod 600 {path}",
-        )
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+def _make(path: Path) -> None:
+    """Make the file if it is not there, for its owner alone."""
     try:
-        for setting in ("journal_mode = DELETE", "synchronous = FULL", "secure_delete = ON", "trusted_schema = OFF"):
-            connection.execute(f"PRAGMA {setting}")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-@contextmanager
-def _storage_errors(path: Path) -> Generator[None]:
-    try:
-        yield
-    except (OSError, sqlite3.OperationalError) as error:
-        cause = error.strerror if isinstance(error, OSError) else error.sqlite_errorname
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
         raise StorageError(
-            "the register of requests cannot be read or written",
-            why=f"{path}: {cause}; nothing of this change was kept",
-            fix="free disk space or correct the permissions of the file and its folder, then try again",
+            f"the {_NAME} cannot be made or opened",
+            why=f"{path}: {error.strerror}",
+            fix="correct the permissions of the file and its folder, then try again",
         ) from error
-    except sqlite3.DatabaseError as error:
-        raise _not_ours(path) from error
+    require_private(path, _NAME)
+
+
+def _storage_errors(path: Path) -> AbstractContextManager[None]:
+    return storage_errors(path, _NAME, _not_ours)
 
 
 def _not_ours(path: Path) -> DataError:

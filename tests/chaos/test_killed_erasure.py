@@ -23,14 +23,14 @@ from tests.chaos.conftest import Point, Unit, run_in_process
 
 RIGHTS = "fedseg.node.rights_register"
 SOURCE = "fedseg.node.source_erasure"
-CONSENT = "fedseg.node.register:_connect"
+CONSENT = "fedseg.node.register:connect"
 
 BEFORE_SUPPRESSION = [
-    Point("register opened", f"{RIGHTS}:_connect"),
-    Point("request about to be written", f"{RIGHTS}:_connect", sql="INSERT INTO request"),
+    Point("register opened", f"{RIGHTS}:connect"),
+    Point("request about to be written", f"{RIGHTS}:connect", sql="INSERT INTO request"),
     Point("request noted", f"{RIGHTS}:RightsRegister.add"),
-    Point("person about to be listed", f"{RIGHTS}:_connect", sql="INSERT INTO suppression"),
-    Point("request about to be begun", f"{RIGHTS}:_connect", sql="UPDATE request"),
+    Point("person about to be listed", f"{RIGHTS}:connect", sql="INSERT INTO suppression"),
+    Point("request about to be begun", f"{RIGHTS}:connect", sql="UPDATE request"),
 ]
 AFTER_SUPPRESSION = [
     Point("person listed", f"{RIGHTS}:RightsRegister.change"),
@@ -45,8 +45,8 @@ AFTER_SUPPRESSION = [
     Point("consent gone", "fedseg.node.register:Register.forget_subjects"),
     Point("files searched", "fedseg.node.erasure:find_leftovers"),
     Point("first certificate signed", "fedseg.node.erasure:sign_certificate"),
-    Point("evidence about to be written", f"{RIGHTS}:_connect", sql="INSERT INTO evidence"),
-    Point("certificates about to be written", f"{RIGHTS}:_connect", sql="INSERT INTO certificate"),
+    Point("evidence about to be written", f"{RIGHTS}:connect", sql="INSERT INTO evidence"),
+    Point("certificates about to be written", f"{RIGHTS}:connect", sql="INSERT INTO certificate"),
 ]
 AT_THE_END = Point("all written", f"{RIGHTS}:RightsRegister.complete")
 
@@ -115,7 +115,7 @@ def test_a_killed_erasure_counts_nobody_it_has_listed_and_is_finished_when_asked
 @pytest.mark.parametrize(
     "point",
     [
-        Point("tree about to be written", f"{RIGHTS}:_connect", sql="INSERT INTO batch"),
+        Point("tree about to be written", f"{RIGHTS}:connect", sql="INSERT INTO batch"),
         Point("tree written", f"{RIGHTS}:RightsRegister.batch_root"),
         Point("entry written", "fedseg.privacy.account:PrivacyAccount.add_rights_batch"),
     ],

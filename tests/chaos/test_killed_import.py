@@ -20,7 +20,7 @@ from tests.chaos.test_full_disk import Attempt, on_a_small_disk, says_disk_full
 __all__ = ["on_a_small_disk"]
 
 IMPORT = "fedseg.node.consent_import"
-CONNECTIONS = "fedseg.node.register:_connect"
+CONNECTIONS = "fedseg.node.register:connect"
 LINES = 6000
 BATCH_ROWS = 2500
 """So that there are three batches; a forked child has it too."""

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedseg.errors import ConsentEventError, DataError, StorageError
+from fedseg.node import private_database
 from fedseg.node import register as register_module
 from fedseg.node.register import Register
 from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, ConsentEvent, events_table, fold
@@ -248,14 +249,14 @@ def test_a_full_disk_stops_an_import_with_nothing_kept(register: Register) -> No
 def test_who_waits_too_long_for_another_import_is_told_to_wait(
     register: Register, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(register_module, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(private_database, "_BUSY_SECONDS", 0.05)
     with (
         Register(tmp_path / "register.db") as other,
         register._transaction(register_module._WRITE),
         pytest.raises(StorageError, match="SQLITE_BUSY") as caught,
     ):
         other.append_events([GIVEN])
-    assert caught.value.fix.startswith("wait for the import")
+    assert caught.value.fix.startswith("wait for the command")
 
 
 def test_a_closed_register_answers_nothing(tmp_path: Path) -> None:
