@@ -101,7 +101,7 @@ test-docs: $(VENV)/.installed-test proxy-tools
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.soak
 
-# A mutant that survives is a missing promise, or has its reason in benchmarks/mutants.toml. An aid for now and then: an hour.
+# A mutant that survives is a missing promise, or has its reason in benchmarks/mutants.toml. For now and then: it takes hours.
 mutants: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.mutants
 
