@@ -16,7 +16,7 @@ from fedseg.errors import (
 )
 from fedseg.ledger.canonical import canonical
 from fedseg.ledger.entries import Entry
-from fedseg.ledger.keys import SigningKey
+from fedseg.ledger.keys import PublicKey, SigningKey
 from fedseg.privacy.account import PlanTerms
 from fedseg.privacy.entries import (
     UNIT_KINDS,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tests.release.conftest import Unit
 
 DAY = "2025-06-01"
-SOMEBODY = SigningKey.generate().public.to_text()
+SOMEBODY = PublicKey(bytes(range(32))).to_text()
 
 
 def decision(unit: "Unit", key: SigningKey, verdict: Verdict, **changes: str) -> DecisionBody:
