@@ -71,6 +71,19 @@ def officers(unit: "Unit") -> SigningKey:
     return key
 
 
+def test_a_policy_is_signed_by_the_officers_own_key_or_not_at_all(bare: "Unit") -> None:
+    caps, ann = bare.caps(), SigningKey.generate()
+    rules = ApprovalRules(officers={"ann": ann.public.to_text()}, required=1)
+    caps = Caps(caps.policy_sha256, caps.rho_cap, caps.delta, caps.purpose_rho_caps, rules)
+    digest = caps.policy_sha256
+    for signature in (sign_policy(digest, "ann", SigningKey.generate()), sign_policy(digest, "eve", ann)):
+        with pytest.raises(PolicyError, match="too few officers"):
+            bare.account.adopt_policy(caps, policy_id="officers", document=b"policy", signatures=[signature])
+    bare.account.adopt_policy(
+        caps, policy_id="officers", document=b"policy", signatures=[sign_policy(digest, "ann", ann)]
+    )
+
+
 def terms(unit: "Unit", **changes: str) -> PlanTerms:
     return PlanTerms(unit.plan, b"plan", unit.purpose, (unit.step_rho,), unit.source, **changes)  # type: ignore[arg-type]
 
