@@ -87,7 +87,10 @@ def _logged_batch(
         origin = f"fedseg/unit/{unit}"
         if ledger is None:
             logs = [VerifierKey(origin, SignatureType.ED25519, key) for key in keys]
-            proof.verify(entry, parse_checkpoint(open_signed(proof.note, logs).text))
+            checkpoint = parse_checkpoint(open_signed(proof.note, logs).text)
+            if checkpoint.origin != origin:
+                raise failed(Fault.UNCERTIFIED, "its checkpoint is of another log")
+            proof.verify(entry, checkpoint)
         elif ledger.origin != origin or ledger.raw.entries[proof.index].to_bytes() != entry:
             raise failed(Fault.UNCERTIFIED, f"entry {proof.index} of the ledger is another")
         body = unit_body(Entry.from_bytes(entry))

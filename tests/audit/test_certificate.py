@@ -14,9 +14,11 @@ from fedseg.audit.faults import Fault
 from fedseg.audit.verify import verify_ledger
 from fedseg.certificate import STORES, ErasedStore, ProvenCertificate, commitment, open_certificate
 from fedseg.errors import VerificationError
+from fedseg.ledger.checkpoint import Checkpoint
 from fedseg.ledger.dsse import pre_authentication_encoding, seal, unseal
 from fedseg.ledger.keys import SigningKey
-from fedseg.ledger.proof import prove_inclusion
+from fedseg.ledger.notes import sign_note
+from fedseg.ledger.proof import InclusionProof, prove_inclusion
 from fedseg.ledger.reading import read_ledger
 from fedseg.node.home import NodeHome
 from tests.forged_certificate import answered, copied, forged_certificate, true_certificate
@@ -141,6 +143,17 @@ def test_an_entry_that_is_no_batch_binds_nothing(known: tuple[NodeHome, bytes]) 
     home, data = known
     other = prove_inclusion(read_ledger(home.path / "ledger.db"), 1).to_text()
     assert fault(replace(ProvenCertificate.from_bytes(data), log_proof=other).to_bytes(), home) == "C3-unlogged"
+
+
+def test_a_checkpoint_of_another_log_binds_nothing(known: tuple[NodeHome, bytes]) -> None:
+    home, data = known
+    raw = read_ledger(home.path / "ledger.db")
+    last = len(raw.entries)
+    checkpoint = Checkpoint("fedseg/unit/other", last, raw.history().root())
+    note = sign_note(checkpoint.to_text(), raw.origin, home.key)
+    found = ProvenCertificate.from_bytes(data)
+    proof = replace(InclusionProof.from_text(found.log_proof), note=note)
+    assert fault(replace(found, log_proof=proof.to_text()).to_bytes(), home) == "C3-unlogged"
 
 
 def test_another_units_ledger_is_not_held_against_it(
