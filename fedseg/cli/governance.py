@@ -8,7 +8,7 @@ import typer
 
 from fedseg.cli.output import Format, FormatOption, show, table
 from fedseg.errors import SettingsError
-from fedseg.governance.export import Kind
+from fedseg.governance.kinds import Kind
 
 app = typer.Typer(help="Paperwork of a unit: record of processing, impact assessment, notice.", no_args_is_help=True)
 

@@ -4,24 +4,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 
 from fedseg.errors import StorageError
 from fedseg.governance import dpia, notice, record
 from fedseg.governance.facts import UnitFacts
+from fedseg.governance.kinds import Kind
 from fedseg.governance.statements import blanks
-
-
-class Kind(StrEnum):
-    """A document."""
-
-    RECORD = "record"
-    """Record of processing activities, GDPR Article 30(1)."""
-    DPIA = "dpia"
-    """Data protection impact assessment, GDPR Article 35, for the PIA software."""
-    NOTICE = "notice"
-    """What customers are told, GDPR Articles 13 and 14."""
 
 
 @dataclass(frozen=True, slots=True)
