@@ -21,7 +21,7 @@ BEFORE_COMMIT = [
     Point("memory searched", f"{CONTRIBUTE}:recall"),
     Point("account checked", "fedseg.privacy.state:AccountState.require_step"),
     Point("noise drawn", "fedseg.privacy.noise:Noise.draw"),
-    Point("consent folded", f"{CONTRIBUTE}:fold"),
+    Point("consent folded", "fedseg.node.gate:fold"),
     Point("gate salt half written", "fedseg.node.register:connect", sql="COMMIT", call=2),
     Point("gate salt written", "fedseg.node.register:Register.gate_salt"),
     Point("source opened", f"{CONTRIBUTE}:open_source"),
