@@ -112,6 +112,7 @@ class NodeHome:
         key.save(made.key_file)
         SigningKey.generate().save(path / LOCAL / "keys" / "subjects.key")
         create_register(made.register_file, settings.register_, settings.unit)
+        RightsRegister.create(path / LOCAL / RIGHTS_FILE).close()
         Ledger.create(
             path / "ledger.db",
             origin=f"fedseg/unit/{settings.unit}",
@@ -214,10 +215,7 @@ class NodeHome:
 
     def rights(self) -> RightsRegister:
         """The unit's register of rights requests, and of everybody who must not be counted again."""
-        path = self.path / LOCAL / RIGHTS_FILE
-        register = RightsRegister(path)
-        self.hand_over(path)
-        return register
+        return RightsRegister(self.path / LOCAL / RIGHTS_FILE)
 
     @contextmanager
     def counting(self) -> Generator[None]:

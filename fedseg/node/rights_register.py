@@ -87,19 +87,38 @@ class StoredCertificate:
 
 
 class RightsRegister:
-    """An open register of requests; made on first use.
+    """An open register of requests. An empty file is one in which nothing is yet; a missing one may have been lost.
 
     Raises:
-        DataError: If the file is no register of requests of this version.
+        DataError: If the file is missing, or no register of requests of this version.
         StorageError: If others than the owner may read it, or it cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
-        _make(path)
+        if not path.is_file():
+            raise _missing(path)
+        require_private(path, _NAME)
         with _storage_errors(path):
             self._connection: Final = connect(path)
             self._require_ours()
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """A new register in a new file that only its owner can read.
+
+        Raises:
+            StorageError: If the file is there already or cannot be written.
+        """
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StorageError(
+                f"the {_NAME} cannot be created",
+                why=f"{path}: {error.strerror}",
+                fix="choose a new path in a folder that can be written",
+            ) from error
+        return cls(path)
 
     def _require_ours(self) -> None:
         """Make the tables of a new file; reading is all that a file with tables takes."""
@@ -296,21 +315,16 @@ def _certificate(row: tuple[Any, ...]) -> StoredCertificate:
     )
 
 
-def _make(path: Path) -> None:
-    """Make the file if it is not there, for its owner alone."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise StorageError(
-            f"the {_NAME} cannot be made or opened",
-            why=f"{path}: {error.strerror}",
-            fix="correct the permissions of the file and its folder, then try again",
-        ) from error
-    require_private(path, _NAME)
-
-
 def _storage_errors(path: Path) -> AbstractContextManager[None]:
     return storage_errors(path, _NAME, _not_ours)
+
+
+def _missing(path: Path) -> DataError:
+    return DataError(
+        "the register of requests is missing",
+        why=f"there is no file {path}, and without it people who were erased could be counted again",
+        fix=f"restore it from its newest copy; if this unit has never had one: (umask 077; touch {path})",
+    )
 
 
 def _not_ours(path: Path) -> DataError:

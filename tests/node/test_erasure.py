@@ -29,7 +29,7 @@ from fedseg.node.gate import decide_now
 from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome, SourceSettings
 from fedseg.node.requests import Order
 from fedseg.node.rights_batch import log_days
-from fedseg.node.rights_register import OpenRequest
+from fedseg.node.rights_register import OpenRequest, RightsRegister
 from fedseg.node.source import open_source, subject_key
 from fedseg.policy.document import load_policy
 from fedseg.policy.gate import admit
@@ -496,14 +496,20 @@ def _other_database(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_a_register_that_cannot_be_made_stops_every_round(home: NodeHome, federation: SmallFederation) -> None:
+def test_a_register_that_was_lost_stops_every_round(home: NodeHome, federation: SmallFederation) -> None:
     path = home.path / LOCAL / RIGHTS_FILE
-    path.unlink(missing_ok=True)
-    path.mkdir()
-    with pytest.raises(StorageError, match="register of requests"):
+    path.unlink()
+    with pytest.raises(DataError, match="register of requests is missing"):
         answer(home, federation, 0)
-    path.rmdir()
+    with pytest.raises(DataError, match="register of requests is missing"):
+        erase(home, ORDER, NOW)
+    path.touch(0o600)
     answer(home, federation, 0)
+
+
+def test_a_register_is_not_made_where_one_is(home: NodeHome) -> None:
+    with pytest.raises(StorageError, match="cannot be created"):
+        RightsRegister.create(home.path / LOCAL / RIGHTS_FILE)
 
 
 def test_requests_are_found_by_the_beginning_of_their_id(home: NodeHome) -> None:
