@@ -35,6 +35,22 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @app.command()
+def init(node: NodeOption, yes: YesOption = False, format_: FormatOption = Format.TEXT) -> None:
+    """Begin the register of requests of a unit that has none, such as one made by an earlier version.
+
+    Only where nobody was ever erased: whoever was would be counted again.
+    """
+    from fedseg.node.home import NodeHome
+
+    home = NodeHome.open(node)
+    if not yes:
+        _require_somebody("say that nobody was ever erased")
+        typer.confirm(f"Was nobody ever erased from {home.settings.unit}?", abort=True, err=True)
+    home.create_rights()
+    show(format_, {"outcome": "begun", "unit": home.settings.unit}, lambda: f"{home.settings.unit}: begun, and empty")
+
+
+@app.command()
 def receive(
     right: Annotated[Right, typer.Argument(help="What is asked for.")],
     id_file: IdFileOption,
@@ -85,13 +101,8 @@ def erase(
         facts = {"outcome": "checked, nothing erased", "LOCAL": {"people": len(order.identifiers)}}
         show(format_, facts, lambda: f"LOCAL: {len(order.identifiers):,} people would be erased; nothing was")
         return
-    if not yes and not sys.stdin.isatty():
-        raise SettingsError(
-            "nobody is here to confirm the erasure",
-            why="standard input is no terminal, so the question cannot be asked",
-            fix="look with --dry-run first, then run it again with --yes",
-        )
     if not yes:
+        _require_somebody("confirm the erasure")
         typer.confirm(
             f"LOCAL: erase {len(order.identifiers):,} people from {home.settings.unit}?", abort=True, err=True
         )
@@ -268,6 +279,15 @@ def sweep(node: NodeOption, format_: FormatOption = Format.TEXT) -> None:
 
 app.command()(subject_api.platform)
 app.command()(subject_api.serve)
+
+
+def _require_somebody(what: str) -> None:
+    if not sys.stdin.isatty():
+        raise SettingsError(
+            f"nobody is here to {what}",
+            why="standard input is no terminal, so the question cannot be asked",
+            fix="look with --dry-run first, where there is one, then run it again with --yes",
+        )
 
 
 def _order(id_file: Path, ticket: str, regulation: Regulation, received: datetime | None) -> "Order":

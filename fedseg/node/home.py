@@ -112,7 +112,7 @@ class NodeHome:
         key.save(made.key_file)
         SigningKey.generate().save(path / LOCAL / "keys" / "subjects.key")
         create_register(made.register_file, settings.register_, settings.unit)
-        RightsRegister.create(path / LOCAL / RIGHTS_FILE).close()
+        made.create_rights()
         Ledger.create(
             path / "ledger.db",
             origin=f"fedseg/unit/{settings.unit}",
@@ -212,6 +212,16 @@ class NodeHome:
     def register(self) -> ConsentRegister:
         """The unit's consent register."""
         return open_register(self.register_file, self.settings.register_, self.settings.unit)
+
+    def create_rights(self) -> None:
+        """An empty register of rights requests, in a unit that has none: nobody was ever erased.
+
+        Raises:
+            StorageError: If there is one, or it cannot be written.
+        """
+        path = self.path / LOCAL / RIGHTS_FILE
+        RightsRegister.create(path).close()
+        self.hand_over(path)
 
     def rights(self) -> RightsRegister:
         """The unit's register of rights requests, and of everybody who must not be counted again."""

@@ -7,7 +7,7 @@ holds pseudonyms, never an identifier. A request names its person for as long as
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -87,7 +87,7 @@ class StoredCertificate:
 
 
 class RightsRegister:
-    """An open register of requests. An empty file is one in which nothing is yet; a missing one may have been lost.
+    """An open register of requests. One that is missing or empty may have been lost, and is not made anew in passing.
 
     Raises:
         DataError: If the file is missing, or no register of requests of this version.
@@ -101,11 +101,16 @@ class RightsRegister:
         require_private(path, _NAME)
         with _storage_errors(path):
             self._connection: Final = connect(path)
-            self._require_ours()
+            with self._reading() as connection:
+                (application,) = connection.execute("PRAGMA application_id").fetchone()
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
+            self.close()
+            raise _not_ours(path)
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """A new register in a new file that only its owner can read.
+        """A new register in a new file that only its owner can read: nobody was ever erased.
 
         Raises:
             StorageError: If the file is there already or cannot be written.
@@ -118,22 +123,14 @@ class RightsRegister:
                 why=f"{path}: {error.strerror}",
                 fix="choose a new path in a folder that can be written",
             ) from error
+        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+        try:
+            with _storage_errors(path), closing(connect(path)) as connection:
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT;")
+        except StorageError:
+            path.unlink()
+            raise
         return cls(path)
-
-    def _require_ours(self) -> None:
-        """Make the tables of a new file; reading is all that a file with tables takes."""
-        with self._reading() as connection:
-            marks = _marks(connection)
-        if marks == (0, 0, 0):
-            with self._transaction() as connection:
-                if _marks(connection) == (0, 0, 0):
-                    for statement in filter(str.strip, _SCHEMA.split(";")):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                marks = _marks(connection)
-        if marks[:2] != (APPLICATION_ID, SCHEMA_VERSION):
-            raise _not_ours(self._path)
 
     def add(self, requests: Iterable[OpenRequest]) -> None:
         """Note down requests, all or none."""
@@ -286,14 +283,6 @@ class RightsRegister:
                     self._connection.execute("ROLLBACK")
 
 
-def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
-    """Whose file it is, of which version, and how many things are in it."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    return application, version, count
-
-
 def _update(connection: sqlite3.Connection, requests: Iterable[SubjectRequest]) -> None:
     connection.executemany(
         "UPDATE request SET facts = ?, subject = CASE WHEN ? THEN NULL ELSE subject END WHERE id = ?",
@@ -323,7 +312,7 @@ def _missing(path: Path) -> DataError:
     return DataError(
         "the register of requests is missing",
         why=f"there is no file {path}, and without it people who were erased could be counted again",
-        fix=f"restore it from its newest copy; if this unit has never had one: (umask 077; touch {path})",
+        fix="restore it from its newest copy; if nobody was ever erased here: fedseg subject init --node HOME",
     )
 
 

@@ -129,3 +129,14 @@ def test_a_file_without_identifiers_is_refused(workspace: Workspace) -> None:
     assert ask(workspace, "object").code == 8
     workspace.write("ids.txt", "a\na\n")
     assert ask(workspace, "object").code == 8
+
+
+def test_a_unit_without_a_register_begins_one_when_somebody_says_that_nobody_was_erased(workspace: Workspace) -> None:
+    (workspace.home() / "LOCAL/rights.db").unlink()
+    lost = subject(workspace, "status")
+    assert (lost.code, lost.error[0]) == (8, "E801: the register of requests is missing")
+    assert "fedseg subject init" in lost.error[2]
+    assert subject(workspace, "init").error[0] == "E201: nobody is here to say that nobody was ever erased"
+    assert subject(workspace, "init", "--yes").out == "north: begun, and empty\n"
+    assert subject(workspace, "status").out == "no request is open\n"
+    assert subject(workspace, "init", "--yes").code == 8

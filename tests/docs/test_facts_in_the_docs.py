@@ -130,6 +130,8 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
     ledger = "nodes/partner-a/ledger.db"
     (run.out / "columns.toml").write_text('visits = "bigint"\n', encoding="utf-8")
     shutil.copytree("nodes/partner-a", "partner-a")
+    shutil.copytree("nodes/partner-b", "partner-b")
+    Path("partner-b/LOCAL/rights.db").unlink()
     node = ["--node", "partner-a"]
     document = Path("plan.toml").read_text(encoding="utf-8").replace(f'"{run.plan.name}"', '"other"', 1)
     Path("other.toml").write_text(document, encoding="utf-8")
@@ -169,6 +171,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         ],
         "fedseg node backup": ["--out", "unit.backup", *node],
         "fedseg node restore": ["unit.backup", *node],
+        "fedseg subject init": ["--node", "partner-b", "--yes"],
         "fedseg subject receive": ["access", *asked, "--check-identity"],
         "fedseg subject verified": ["", *node],
         "fedseg subject extend": ["", "--reason", "many requests", *node],

@@ -481,7 +481,7 @@ def test_a_damaged_or_foreign_register_of_requests_stops_every_round(
     home: NodeHome, federation: SmallFederation
 ) -> None:
     path = home.path / LOCAL / RIGHTS_FILE
-    for content in (b"not a database" * 100, _other_database(path)):
+    for content in (b"", b"not a database" * 100, _other_database(path)):
         path.unlink(missing_ok=True)
         path.write_bytes(content)
         path.chmod(0o600)
@@ -503,7 +503,7 @@ def test_a_register_that_was_lost_stops_every_round(home: NodeHome, federation: 
         answer(home, federation, 0)
     with pytest.raises(DataError, match="register of requests is missing"):
         erase(home, ORDER, NOW)
-    path.touch(0o600)
+    home.create_rights()
     answer(home, federation, 0)
 
 
