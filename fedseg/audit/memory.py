@@ -13,7 +13,8 @@ from typing import NamedTuple
 from fedseg.errors import SettingsError, StorageError, VerificationError
 from fedseg.ledger.canonical import Json, canonical, parse_canonical
 from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint
-from fedseg.ledger.keys import PublicKey, sync_directory
+from fedseg.ledger.keys import PublicKey
+from fedseg.private_file import sync_directory
 
 _KIND = "fedseg-remembered-checkpoints"
 _LIMIT_BYTES = 16 * 1024 * 1024

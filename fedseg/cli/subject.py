@@ -1,7 +1,6 @@
 """`fedseg subject`: requests of data subjects at a unit, from their arrival to the certificate."""
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -14,6 +13,7 @@ from fedseg.cli import subject_api
 from fedseg.cli.output import Format, FormatOption, say, show, table
 from fedseg.errors import SettingsError, StorageError
 from fedseg.policy.rights import Denial, Regulation, Right
+from fedseg.private_file import write_new
 
 if TYPE_CHECKING:
     from fedseg.node.requests import Order
@@ -319,13 +319,13 @@ def _step(node: Path, request: str, format_: Format, step: "Callable[[SubjectReq
 
 def _write_private(path: Path, data: bytes) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError as error:
+        write_new(path, data)
+    except OSError as error:
         raise StorageError(
-            f"{path} is there already", why="nothing is written over", fix="name another --out"
+            f"{path} was not written",
+            why=error.strerror or "unknown cause",
+            fix="name another --out: nothing is written over",
         ) from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
 
 
 def _request_facts(request: "SubjectRequest", today: date) -> dict[str, Any]:

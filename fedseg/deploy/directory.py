@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedseg.deploy.users import Account
 from fedseg.errors import DeploymentError
-from fedseg.ledger.keys import sync_directory
+from fedseg.private_file import sync_directory
 
 SOCKET_BYTES_MAX = 107
 """Longest path of a Unix socket, in bytes (sun_path in unix(7), less its end mark)."""

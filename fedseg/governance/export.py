@@ -1,6 +1,5 @@
 """Writes a unit's paperwork into new files. What people have filled in is never written over."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from fedseg.governance import dpia, notice, record
 from fedseg.governance.facts import UnitFacts
 from fedseg.governance.kinds import Kind
 from fedseg.governance.statements import blanks
+from fedseg.private_file import write_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,8 @@ def write_documents(found: Sequence[Document], out: Path) -> list[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for path, one in zip(paths, found, strict=True):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            write_new(path, one.content)
             written.append(path)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(one.content)
     except OSError as error:
         for path in written:
             path.unlink()

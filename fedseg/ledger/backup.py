@@ -8,8 +8,8 @@ from pathlib import Path
 from fedseg.errors import StorageError
 from fedseg.ledger.checkpoint import Checkpoint
 from fedseg.ledger.database import check_schema, connect, from_sqlite
-from fedseg.ledger.keys import sync_directory
 from fedseg.ledger.reading import check_log, read_ledger
+from fedseg.private_file import sync_directory
 
 
 def back_up(source: Path, target: Path) -> Checkpoint:

@@ -7,7 +7,8 @@ dies in between leaves the key in force in one of the two files, and the ledger 
 from collections.abc import Callable
 from pathlib import Path
 
-from fedseg.ledger.keys import PublicKey, SigningKey, sync_directory
+from fedseg.ledger.keys import PublicKey, SigningKey
+from fedseg.private_file import sync_directory
 
 
 def next_key_path(path: Path) -> Path:

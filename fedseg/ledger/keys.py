@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fedseg.errors import KeyFileError, StorageError
+from fedseg.private_file import write_new
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -204,15 +205,6 @@ def decode_base64(text: str) -> bytes:
     return data
 
 
-def sync_directory(path: Path) -> None:
-    """Wait until the names in directory `path` are on the disk, so that a new file survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _load_private(path: Path) -> object:
     pem = _read_private_file(path)
     try:
@@ -224,18 +216,9 @@ def _load_private(path: Path) -> object:
 def _save_private(path: Path, private: Ed25519PrivateKey | MLDSA44PrivateKey) -> None:
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        write_new(path, pem)
     except OSError as error:
         raise _unwritable(path, error) from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
-    sync_directory(path.parent)
 
 
 def _read_private_file(path: Path) -> bytes:

@@ -29,7 +29,8 @@ from fedseg.ledger.database import (
 from fedseg.ledger.entries import Entry, Genesis, History
 from fedseg.ledger.journal import Journal, MemoryLedger, Transaction, nested, note_over
 from fedseg.ledger.key_change import LogKeys
-from fedseg.ledger.keys import PublicKey, SigningKey, sync_directory
+from fedseg.ledger.keys import PublicKey, SigningKey
+from fedseg.private_file import write_new
 
 __all__ = ["Entry", "Journal", "Ledger", "MemoryLedger", "Transaction"]
 
@@ -62,15 +63,14 @@ class Ledger:
         genesis = Genesis(origin, key.public)
         history = History().extended([genesis.entry(body).to_bytes()])
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            write_new(path, b"")
         except OSError as error:
             raise _not_created(path, error) from error
         try:
             with storage_errors(path), closing(connect(path, "mode=rw")) as connection:
                 _write_schema(connection)
                 _write(connection, History(), history, {}, note_over(history, genesis, key))
-            sync_directory(path.parent)
-        except (StorageError, OSError) as error:
+        except StorageError as error:
             for suffix in ("", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             raise _not_created(path, error) from error

@@ -15,10 +15,10 @@ from typing import Final
 
 from fedseg.errors import DataError, PolicyError, StorageError
 from fedseg.ledger.canonical import Json, canonical
-from fedseg.ledger.keys import sync_directory
 from fedseg.node.home import LOCAL, NodeHome
 from fedseg.node.sealed_file import KEY_BYTES
 from fedseg.policy.document import load_policy
+from fedseg.private_file import sync_directory
 
 KEYS: Final = "backup-keys"
 """Directory in LOCAL with a key for each month that has backups."""

@@ -11,8 +11,8 @@ import hashlib
 import io
 import itertools
 import os
+import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,12 +23,12 @@ import pyarrow as pa
 
 from fedseg.errors import SettingsError, StorageError
 from fedseg.ledger.canonical import Json
-from fedseg.ledger.keys import sync_directory
 from fedseg.node.backup_keys import MonthKey, key_of_month, month_keys
 from fedseg.node.erasure import sweep
-from fedseg.node.home import LOCAL, NodeHome
+from fedseg.node.home import NodeHome
 from fedseg.node.register import DELIVERY_SCHEMA, Delivery, ImportNote, Register
 from fedseg.node.sealed_file import FRAME_BYTES, SealedReader, SealingWriter, changed
+from fedseg.private_file import replacing
 
 _CUSTOMERS: Final = "customers"
 _CONSENT: Final = "consent"
@@ -57,21 +57,13 @@ def back_up(home: NodeHome, target: Path, now: datetime) -> MonthKey:
         DataError, StorageError: If something cannot be read or written; then there is no new file.
     """
     month = key_of_month(home, now)
-    draft = target.with_name(f".{target.name}.part")
     try:
         if target.exists():
             raise _unwritten(target, "it is there already, and a backup is never written over")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with replacing(target) as file:
             _write(home, file, month, now)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(target)
-        sync_directory(target.parent)
     except OSError as error:
         raise _unwritten(target, error.strerror or "unknown cause") from error
-    finally:
-        draft.unlink(missing_ok=True)
     return month
 
 
@@ -104,7 +96,7 @@ def _write(home: NodeHome, file: BinaryIO, month: MonthKey, now: datetime) -> No
     made_at = now.astimezone(UTC).isoformat()
     header: dict[str, Json] = {"made_at": made_at, "month": month.month, "unit": home.settings.unit, "version": 1}
     sink = SealingWriter(file, month.key, header)
-    with tarfile.open(fileobj=sink, mode="w|") as archive, _nameless(home) as consents:
+    with tarfile.open(fileobj=sink, mode="w|") as archive, home.nameless_file() as consents:
         customers = home.path / home.settings.source.path
         with customers.open("rb") as rows:
             archive.addfile(_member(_CUSTOMERS, os.fstat(rows.fileno()).st_size), rows)
@@ -195,27 +187,17 @@ def _put_customers_back(home: NodeHome, content: IO[bytes]) -> bool:
     path = home.path / home.settings.source.path
     if path.exists():
         return False
-    draft = path.with_name(f".{path.name}.restoring")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            while piece := content.read(FRAME_BYTES):
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        home.hand_over(draft)
-        draft.rename(path)
-        sync_directory(path.parent)
+        with replacing(path, home.hand_over) as file:
+            shutil.copyfileobj(content, file, FRAME_BYTES)
     except OSError as error:
         raise _unwritten(path, error.strerror or "unknown cause") from error
-    finally:
-        draft.unlink(missing_ok=True)
     return True
 
 
 def _put_consents_back(home: NodeHome, content: IO[bytes], now: datetime) -> tuple[int, int, str]:
     digest = hashlib.sha256()
-    with _nameless(home) as file, _register(home) as register:
+    with home.nameless_file() as file, _register(home) as register:
         while piece := content.read(FRAME_BYTES):
             digest.update(piece)
             file.write(piece)
@@ -232,11 +214,6 @@ def _put_consents_back(home: NodeHome, content: IO[bytes], now: datetime) -> tup
         note = ImportNote(import_id, now, "backup", "0" * 64, digest.hexdigest(), lines, lines, 0)
         new = register.take_in(Delivery(note, batches, frozenset(people)))
     return new, len(people), import_id
-
-
-def _nameless(home: NodeHome) -> IO[bytes]:
-    """A file below LOCAL without a name: it is gone when it is closed, also by a kill."""
-    return tempfile.TemporaryFile(dir=home.path / LOCAL)
 
 
 def _unwritten(path: Path, why: str) -> StorageError:

@@ -5,8 +5,7 @@ it stays. Only when all was read does one transaction store them. So an import h
 one is started again from the beginning. Identifiers are hashed as they are read, and neither stored nor named.
 """
 
-import os
-import tempfile
+import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from fedseg.node.register import DELIVERY_SCHEMA, EVIDENCE, Delivery, ImportNote
 from fedseg.node.source import BYTE_ORDER_MARK, subject_key
 from fedseg.policy.consent import EVENT_SCHEMA, ConsentEvent, Status
 from fedseg.policy.purposes import Purpose
+from fedseg.private_file import replacing
 
 FOLDER: Final = "imports"
 """Below LOCAL: reports of refused lines."""
@@ -173,7 +173,12 @@ def import_consents(
     mapping = load_mapping(mapping_name)
     if corrects is not None:
         _require_import(home, corrects)
-    with _disk_errors(home), _nameless(home) as stage, _nameless(home) as report, ConsentFile(path, mapping) as source:
+    with (
+        _disk_errors(home),
+        home.nameless_file() as stage,
+        home.nameless_file() as report,
+        ConsentFile(path, mapping) as source,
+    ):
         with home.rights() as rights:
             erased = frozenset(rights.suppressed().to_pylist())
         intake = _Intake(home, mapping, now, stage, report, erased)
@@ -255,23 +260,15 @@ def _imported(note: ImportNote, new: int | None, intake: _Intake, report: Path |
     return Imported(note, new, kinds, reasons, intake.unattributed, report)
 
 
-def _nameless(home: NodeHome) -> BinaryIO:
-    """A file below LOCAL without a name: it is gone when it is closed, also by a kill."""
-    return tempfile.TemporaryFile(dir=home.path / LOCAL)
-
-
 def _write_report(home: NodeHome, refusals: BinaryIO, import_id: str) -> Path:
     """Put the refused lines into LOCAL, whole."""
     folder = home.path / LOCAL / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{import_id}.refused.csv"
-    draft = path.with_suffix(".part")
+    home.hand_over(folder)
     refusals.seek(0)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        while piece := refusals.read(2**20):
-            file.write(piece)
-    home.hand_over(folder, draft)
-    draft.replace(path)
+    with replacing(path, home.hand_over) as file:
+        shutil.copyfileobj(refusals, file)
     return path
 
 

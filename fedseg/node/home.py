@@ -10,12 +10,13 @@ import fcntl
 import functools
 import hashlib
 import os
+import tempfile
 import tomllib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +31,7 @@ from fedseg.node.register_place import RegisterSettings, create_register, open_r
 from fedseg.node.rights_register import RightsRegister
 from fedseg.privacy.entries import OfficerSignature
 from fedseg.privacy.signatures import read_policy_signatures
+from fedseg.private_file import write_new
 
 LOCAL = "LOCAL"
 RIGHTS_FILE = "rights.db"
@@ -175,11 +177,7 @@ class NodeHome:
         path = self.path / LOCAL / name
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_new(path, data)
             self.hand_over(path.parent, path)
         except OSError as error:
             raise StorageError(
@@ -187,6 +185,10 @@ class NodeHome:
                 why=error.strerror or "unknown cause",
                 fix="free space, or check who may write",
             ) from error
+
+    def nameless_file(self) -> BinaryIO:
+        """A file below LOCAL without a name: it is gone when it is closed, also by a kill."""
+        return tempfile.TemporaryFile(dir=self.path / LOCAL)
 
     def hand_over(self, *paths: Path) -> None:
         """Let files that root has made here belong to whoever the home belongs to, so that the unit's user may go on.

@@ -8,6 +8,7 @@ from fedseg.node.home import NodeHome
 from fedseg.plan import Plan, parse_plan
 from fedseg.privacy.account import PrivacyAccount, require_requester
 from fedseg.privacy.signatures import PlanSignature, read_plan_signature, write_plan_signature
+from fedseg.private_file import replacing
 
 PLANS_MAX = 100
 """Most plans that may wait: whoever fills the inbox does not fill the disk."""
@@ -56,11 +57,10 @@ class Inbox:
             )
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            draft = path.with_suffix(".part")
-            draft.write_bytes(document)
             signed = [] if signature is None else [write_plan_signature(path, signature)]
-            self._home.hand_over(self._folder, draft, *signed)
-            draft.replace(path)
+            self._home.hand_over(self._folder, *signed)
+            with replacing(path, self._home.hand_over) as file:
+                file.write(document)
         except OSError as error:
             raise StorageError(
                 f"the plan was not put into {self._folder}",

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import os
 import secrets
 import tomllib
 from typing import Annotated, Final
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from fedseg.errors import SettingsError, StorageError
 from fedseg.node.home import LOCAL, NodeHome
 from fedseg.node.opendsr import IdentityType
+from fedseg.private_file import replacing
 
 PLATFORMS_FILE: Final = "platforms.toml"
 TOKEN_BYTES: Final = 32
@@ -89,16 +89,9 @@ def _hash(token: str) -> str:
 
 def _write(home: NodeHome, platforms: dict[str, dict[str, str]]) -> None:
     path = home.path / LOCAL / PLATFORMS_FILE
-    draft = path.with_suffix(".new")
     try:
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with replacing(path, home.hand_over) as file:
             file.write(tomli_w.dumps(platforms).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        home.hand_over(draft)
-        draft.replace(path)
     except OSError as error:
         raise StorageError(
             f"{path} was not written", why=error.strerror or "unknown cause", fix="free space, or check who may write"

@@ -6,7 +6,6 @@ not know, such as where the controller can be written to, comes from a file of p
 """
 
 import json
-import os
 import tomllib
 import uuid
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from fedseg.node.source import subject_key
 from fedseg.policy.consent import FOR_ONE_PURPOSE, Jurisdiction, fold
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.purposes import Purpose
+from fedseg.private_file import write_new
 from fedseg.table import SUBJECT, SUBJECT_TYPE
 
 PROFILE: Final = "https://w3id.org/dpv/schema/dpv-27560#receipt"
@@ -140,9 +140,7 @@ def write_receipt(path: Path, receipt: Receipt) -> None:
         StorageError: If there is a file already, or it cannot be written.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(receipt.to_json())
+        write_new(path, receipt.to_json())
     except OSError as error:
         raise StorageError(
             f"{path} was not written",

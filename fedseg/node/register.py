@@ -6,7 +6,6 @@ disk or a file system keeps of overwritten and deleted files is out of reach. No
 """
 
 import json
-import os
 import secrets
 import sqlite3
 import threading
@@ -24,6 +23,7 @@ from fedseg.node.private_database import connect, require_private, storage_error
 from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, ConsentEvent, to_microseconds
 from fedseg.policy.gate import SALT_BYTES
 from fedseg.policy.purposes import Purpose
+from fedseg.private_file import write_new
 
 APPLICATION_ID: Final = 0x46535247
 """Marks the file as a register: "FSRG"."""
@@ -238,8 +238,7 @@ class Register:
             StorageError: If the file is there already or cannot be written.
         """
         try:
-            # The mode is set at birth: there is no moment at which others could open the file.
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            write_new(path, b"")
         except OSError as error:
             raise StorageError(
                 "the consent register cannot be created",

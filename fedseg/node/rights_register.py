@@ -4,7 +4,6 @@ One SQLite file in LOCAL, of its own: a restored backup of customers or consent 
 holds pseudonyms, never an identifier. A request names its person for as long as it is open, and no longer.
 """
 
-import os
 import sqlite3
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -20,6 +19,7 @@ from fedseg.errors import DataError, RightsRequestError, StorageError
 from fedseg.node.private_database import connect, require_private, storage_errors
 from fedseg.node.rights_tree import Place, make_batch
 from fedseg.policy.rights import SubjectRequest
+from fedseg.private_file import write_new
 from fedseg.table import SUBJECT_TYPE
 
 APPLICATION_ID: Final = 0x46535252
@@ -116,7 +116,7 @@ class RightsRegister:
             StorageError: If the file is there already or cannot be written.
         """
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            write_new(path, b"")
         except OSError as error:
             raise StorageError(
                 f"the {_NAME} cannot be created",

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fedseg.errors import StorageError
-from fedseg.ledger.keys import sync_directory
 from fedseg.node.home import NodeHome
 from fedseg.node.source import BATCH_ROWS, BYTE_ORDER_MARK, fields_in, identifiers_of, open_source, subject_key
+from fedseg.private_file import sync_directory, write_new
 
 
 def erase_rows(home: NodeHome, subjects: Collection[bytes]) -> None:
@@ -54,7 +54,7 @@ def erase_rows(home: NodeHome, subjects: Collection[bytes]) -> None:
 def _make_alike(draft: Path, path: Path) -> None:
     """An empty file that the same people may read."""
     draft.unlink(missing_ok=True)
-    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    write_new(draft, b"")
     owner = path.stat()
     if (os.geteuid(), os.getegid()) != (owner.st_uid, owner.st_gid):
         os.chown(draft, owner.st_uid, owner.st_gid)

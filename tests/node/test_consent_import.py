@@ -358,7 +358,7 @@ def test_a_cell_of_json_in_a_table_is_read(home: NodeHome, tmp_path: Path) -> No
 def test_a_full_disk_stops_an_import_with_nothing_kept(
     home: NodeHome, export: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consent_import, "_nameless", lambda _: Path("/dev/full").open("r+b"))  # noqa: SIM115 (the import closes it)
+    monkeypatch.setattr(NodeHome, "nameless_file", lambda _: Path("/dev/full").open("r+b"))  # noqa: SIM115 (the import closes it)
     with pytest.raises(StorageError, match="No space left"):
         take(home, export(f"anna,{GIVEN}"))
     assert kinds(home) == []
