@@ -70,9 +70,8 @@ def receive(
     home, now = NodeHome.open(node), datetime.now(UTC)
     noted = note(home, _order(id_file, ticket, regulation, received), right, now)
     if check_identity:
-        noted = [one.ask_identity(now.date()) for one in noted]
         with home.rights() as rights:
-            rights.update(noted)
+            noted = rights.change([one.id for one in noted], lambda one: one.ask_identity(now.date()))
     _show_requests(format_, "noted", noted, now.date())
 
 
@@ -171,15 +170,15 @@ def export(
 ) -> None:
     """Write down for one person all that the unit holds about them, and what is done with it."""
     from fedseg.node.home import NodeHome
-    from fedseg.node.requests import held_about
+    from fedseg.node.requests import fulfil, held_about
 
-    now = datetime.now(UTC)
+    home, now = NodeHome.open(node), datetime.now(UTC)
     order = _order(id_file, ticket, regulation, received)
     if out.exists():
         raise StorageError(f"{out} is there already", why="an answer is never written over", fix="name another --out")
-    request, held = held_about(NodeHome.open(node), order, Right.ACCESS, now)
+    request, held = held_about(home, order, Right.ACCESS, now)
     _write_private(out, json.dumps(held, indent=2, ensure_ascii=False).encode() + b"\n")
-    _show_requests(format_, "answered", [request], now.date(), out=str(out))
+    _show_requests(format_, "answered", fulfil(home, [request], now), now.date(), out=str(out))
 
 
 @app.command()

@@ -60,7 +60,26 @@ def receive(home: NodeHome, order: Order, right: Right, now: datetime) -> list[S
     Raises:
         RightsRequestError: If the law knows no such right, or a request would have arrived in the future.
     """
-    return _noted(home, order, right, now)
+    today = now.astimezone(UTC).date()
+    received = order.received or today
+    if received > today:
+        raise RightsRequestError(
+            "the request arrives in the future", why=f"received {received}, today {today}", fix="correct the day"
+        )
+    subjects = order.subjects(home)
+    with home.rights() as rights:
+        known = {
+            one.subject: one.request
+            for one in rights.with_ticket(order.ticket)
+            if one.request.right is right and not one.request.status.is_final
+        }
+        new = {
+            subject: SubjectRequest(secrets.token_hex(16), right, order.regulation, received)
+            for subject in subjects
+            if subject not in known
+        }
+        rights.add([OpenRequest(one, order.ticket, subject) for subject, one in new.items()])
+    return [known[subject] if subject in known else new[subject] for subject in subjects]
 
 
 def begin(home: NodeHome, order: Order, right: Right, now: datetime) -> list[SubjectRequest]:
@@ -69,7 +88,7 @@ def begin(home: NodeHome, order: Order, right: Right, now: datetime) -> list[Sub
     Raises:
         RightsRequestError: As `receive`; or if a proof of identity is still missing.
     """
-    noted = _noted(home, order, right, now)
+    noted = receive(home, order, right, now)
     erased = order.subjects(home) if right is Right.ERASURE else []
     with home.rights() as rights:
         return rights.change([one.id for one in noted], SubjectRequest.start, suppress=erased)
@@ -94,16 +113,21 @@ def set_vetoes(home: NodeHome, order: Order, right: Right, now: datetime) -> lis
             for subject in order.subjects(home)
             for kind in VETOES[right]
         )
-    ended = [one.fulfil(now.astimezone(UTC).date()) for one in begun]
+    return fulfil(home, begun, now)
+
+
+def fulfil(home: NodeHome, requests: Sequence[SubjectRequest], now: datetime) -> list[SubjectRequest]:
+    """Note down that requests have been answered; who asked is forgotten with it."""
+    today = now.astimezone(UTC).date()
     with home.rights() as rights:
-        rights.update(ended)
-    return ended
+        return rights.change([one.id for one in requests], lambda one: one.fulfil(today))
 
 
 def held_about(home: NodeHome, order: Order, right: Right, now: datetime) -> tuple[SubjectRequest, dict[str, Any]]:
     """Everything the unit holds about one person, for access or portability; for JSON.
 
     Rows and consents are the person's own data; the rest tells what is done with them, and is the same for everybody.
+    The request is begun: it is fulfilled when the answer is where the person can have it.
 
     Raises:
         RightsRequestError: As `begin`; or if the order names several people: an answer is for one.
@@ -116,16 +140,12 @@ def held_about(home: NodeHome, order: Order, right: Right, now: datetime) -> tup
     (subject,) = order.subjects(home)
     with home.register() as register:
         consents = register.events_of(subject)
-    held = {
+    return begun, {
         "request": begun.id,
         "rows": rows_of(home, subject),
         "consents": consents,
         **_processing(home),
     }
-    ended = begun.fulfil(now.astimezone(UTC).date())
-    with home.rights() as rights:
-        rights.update([ended])
-    return ended, held
 
 
 def _processing(home: NodeHome) -> dict[str, Any]:
@@ -145,26 +165,3 @@ def _processing(home: NodeHome) -> dict[str, Any]:
         "statistics": [one.model_dump() for one in drawn_rounds(state)],
         "privacy_loss": {"rho": fraction_text(state.rho_spent), "delta": fraction_text(policy.budget.delta)},
     }
-
-
-def _noted(home: NodeHome, order: Order, right: Right, now: datetime) -> list[SubjectRequest]:
-    today = now.astimezone(UTC).date()
-    received = order.received or today
-    if received > today:
-        raise RightsRequestError(
-            "the request arrives in the future", why=f"received {received}, today {today}", fix="correct the day"
-        )
-    subjects = order.subjects(home)
-    with home.rights() as rights:
-        known = {
-            one.subject: one.request
-            for one in rights.with_ticket(order.ticket)
-            if one.request.right is right and not one.request.status.is_final
-        }
-        new = {
-            subject: SubjectRequest(secrets.token_hex(16), right, order.regulation, received)
-            for subject in subjects
-            if subject not in known
-        }
-        rights.add([OpenRequest(one, order.ticket, subject) for subject, one in new.items()])
-    return [known[subject] if subject in known else new[subject] for subject in subjects]

@@ -140,15 +140,12 @@ class RightsRegister:
                 [(one.request.id, one.ticket, one.subject, _facts(one.request)) for one in requests],
             )
 
-    def update(self, requests: Iterable[SubjectRequest]) -> None:
-        """Store the new state of requests, all or none; who asked is forgotten when a request has ended."""
-        with self._transaction() as connection:
-            _update(connection, requests)
-
     def change(
         self, ids: Iterable[str], step: Callable[[SubjectRequest], SubjectRequest], *, suppress: Collection[bytes] = ()
     ) -> list[SubjectRequest]:
         """Take requests one step further from where they stand at this moment, whoever else is at work on them.
+
+        Who asked is forgotten when a request has ended.
 
         Args:
             ids: Which.
@@ -194,7 +191,7 @@ class RightsRegister:
 
     def with_ticket(self, ticket: str) -> list[OpenRequest]:
         """All requests under a reference of the unit's own, whatever has become of them."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute("SELECT facts, subject FROM request WHERE ticket = ?", (ticket,)).fetchall()
         return [OpenRequest(_REQUEST.validate_json(facts), ticket, subject) for facts, subject in rows]
 

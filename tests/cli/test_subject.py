@@ -93,6 +93,15 @@ def test_an_answer_is_a_private_file_that_is_never_written_over(workspace: Works
     assert (again.code, again.error[0]) == (8, "E804: answer.json is there already")
 
 
+def test_an_answer_that_could_not_be_written_is_still_owed(workspace: Workspace, ids: Path) -> None:
+    lost = ask(workspace, "export", "--out", "nowhere/answer.json")
+    assert (lost.code, lost.error[0]) == (8, "E804: nowhere/answer.json was not written")
+    (owed,) = subject(workspace, "status", "--format", "json").envelope["data"]["requests"]
+    assert owed["status"] == "in_progress"
+    answered = ask(workspace, "export", "--out", "answer.json", "--format", "json").envelope["data"]["requests"]
+    assert [(one["request"], one["status"]) for one in answered] == [(owed["request"], "fulfilled")]
+
+
 def test_deadlines_are_listed_and_an_overdue_one_ends_a_daily_job(workspace: Workspace, ids: Path) -> None:
     assert subject(workspace, "status").out == "no request is open\n"
     ask(workspace, "receive", "access", "--received", days_ago(27), ticket="soon")

@@ -11,7 +11,7 @@ from fedseg.node.consent_import import import_consents
 from fedseg.node.erasure import erase
 from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
-from fedseg.node.requests import VETOES, Order, begin, held_about, receive, set_vetoes
+from fedseg.node.requests import VETOES, Order, begin, fulfil, held_about, receive, set_vetoes
 from fedseg.node.source import subject_key
 from fedseg.policy.document import load_policy
 from fedseg.policy.gate import Reason
@@ -81,7 +81,7 @@ def test_an_answer_holds_the_persons_rows_and_consents_and_nobody_elses(home: No
 def test_somebody_of_whom_the_unit_never_heard_gets_an_answer_of_the_same_form(home: NodeHome) -> None:
     _, held = held_about(home, SOMEBODY, Right.ACCESS, NOW)
     asked, nothing = held_about(home, NOBODY, Right.ACCESS, NOW)
-    assert asked.status is Status.FULFILLED
+    assert asked.status is Status.IN_PROGRESS
     assert (nothing["rows"], nothing["consents"]) == ([], [])
     same = held.keys() - {"request", "rows", "consents"}
     assert {name: held[name] for name in same} == {name: nothing[name] for name in same}
@@ -106,6 +106,8 @@ def test_a_request_that_was_received_is_taken_up_by_its_ticket(home: NodeHome) -
     assert (begun.id, begun.due) == (noted.id, noted.due)
     answered, _ = held_about(home, SOMEBODY, Right.ACCESS, NOW)
     assert answered.id == noted.id
+    (ended,) = fulfil(home, [answered], NOW)
+    assert ended.status is Status.FULFILLED
     (again,) = begin(home, SOMEBODY, Right.ACCESS, NOW)
     assert again.id != noted.id
 
@@ -113,7 +115,7 @@ def test_a_request_that_was_received_is_taken_up_by_its_ticket(home: NodeHome) -
 def test_nothing_is_done_before_the_person_has_proved_who_they_are(home: NodeHome) -> None:
     (noted,) = receive(home, SOMEBODY, Right.ERASURE, NOW)
     with home.rights() as rights:
-        rights.update([noted.ask_identity(NOW.date())])
+        rights.change([noted.id], lambda one: one.ask_identity(NOW.date()))
     with pytest.raises(RightsRequestError, match="proof of identity"):
         erase(home, SOMEBODY, NOW)
     assert reason(home) is Reason.ALLOWED

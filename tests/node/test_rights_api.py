@@ -30,7 +30,7 @@ from fedseg.node.platforms import admit, load_platforms
 from fedseg.node.requests import Order
 from fedseg.node.rights_api import ASKED_MAX, BODY_BYTES_MAX, Address, LineWithoutCause, application
 from fedseg.node.seal import Seal
-from fedseg.policy.rights import Denial
+from fedseg.policy.rights import Denial, SubjectRequest
 from tests.small_federation import NOW, SmallFederation
 
 ID = "a7551968-d5d6-44b2-9831-815ac9017798"
@@ -222,7 +222,7 @@ def test_a_request_is_cancelled_only_while_it_is_pending(service: Service) -> No
     assert service.ask("DELETE", f"/requests/{ID}").status_code == 409
     service.post(subject_request_id=OTHER_ID)
     with service.home.rights() as rights:
-        rights.update([one.request.start() for one in rights.with_ticket(f"tool/{OTHER_ID}")])
+        rights.change([one.request.id for one in rights.with_ticket(f"tool/{OTHER_ID}")], SubjectRequest.start)
     late = service.ask("DELETE", f"/requests/{OTHER_ID}")
     assert late.status_code == 409
     assert "in_progress" in late.json()["error"]["message"]
@@ -232,11 +232,11 @@ def test_a_denial_is_completed_without_results_and_says_why(service: Service) ->
     service.post()
     with service.home.rights() as rights:
         (one,) = rights.with_ticket(f"tool/{ID}")
-        rights.update([one.request.deny(NOW.date(), Denial.NO_MATCH, "what the person was told")])
+        rights.change([one.request.id], lambda asked: asked.deny(NOW.date(), Denial.NO_MATCH, "what they were told"))
     told = service.ask("GET", f"/requests/{ID}")
     assert (told.json()["request_status"], told.json()["results_count"]) == ("completed", 0)
     assert told.json()["extensions"] == {"north.example": {"status": "denied", "reasons": ["no_match"]}}
-    assert "what the person was told" not in told.text
+    assert "what they were told" not in told.text
 
 
 def test_people_of_whom_the_unit_never_heard_get_the_same_answers(service: Service) -> None:
