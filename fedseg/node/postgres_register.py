@@ -18,6 +18,7 @@ from psycopg import sql
 from fedseg.errors import DataError, StorageError
 from fedseg.node.register import (
     EVIDENCE,
+    KEY,
     NO_END,
     UNREAD,
     Delivery,
@@ -26,6 +27,7 @@ from fedseg.node.register import (
     batches_of,
     event_row,
     from_microseconds,
+    keys_of,
     new_salt,
     other_purposes,
     shown_event,
@@ -85,6 +87,9 @@ _UNDATED: Final = f"""{_INSERT} WHERE event_time IS NULL AND NOT EXISTS (
                 AND other.purpose = one.purpose AND other.kind <> one.kind
         ), known.event_time)
 ) ON CONFLICT DO NOTHING"""  # noqa: S608 (nothing but what stands here)
+
+_NAMED: Final = f"""DELETE FROM fedseg.event USING incoming AS one WHERE
+    {" AND ".join(f"event.{name} = one.{name}" for name in KEY)}"""  # noqa: S608 (our own names)
 
 
 class PostgresRegister:
@@ -203,6 +208,15 @@ class PostgresRegister:
             cursor.execute("DELETE FROM fedseg.event WHERE subject = ANY (%s::bytea[])", (gone,))
             cursor.execute("DELETE FROM fedseg.unread WHERE subject = ANY (%s::bytea[])", (gone,))
         self._vacuum()
+
+    def forget_events(self, events: pa.Table) -> int:
+        """As `Register.forget_events`; the database keeps them until it has vacuumed, which it is told to."""
+        with self._writing() as cursor:
+            _bring(cursor, (row + _NO_EVIDENCE for batch in events.to_batches() for row in keys_of(batch)))
+            cursor.execute(_NAMED.encode())
+            gone = cursor.rowcount
+        self._vacuum()
+        return gone
 
     def gate_salt(self, release_id: str) -> bytes:
         """As `Register.gate_salt`."""

@@ -186,6 +186,10 @@ class ConsentRegister(Protocol):
         """Delete everything about these people."""
         ...
 
+    def forget_events(self, events: pa.Table) -> int:
+        """Delete these events. LOCAL: how many were there."""
+        ...
+
     def gate_salt(self, release_id: str) -> bytes:
         """The salt of a release's gate commitment, the same each time until it is forgotten."""
         ...
@@ -343,6 +347,22 @@ class Register:
             for table in ("event", "unread"):
                 connection.executemany(f"DELETE FROM {table} WHERE subject = ?", gone)  # noqa: S608 - our own names
 
+    def forget_events(self, events: pa.Table) -> int:
+        """Delete these events with their evidence, all or none, and overwrite where they stood.
+
+        Args:
+            events: A table of `EVENT_SCHEMA`.
+
+        Returns:
+            LOCAL: how many of them were there.
+        """
+        alike = " AND ".join(f"{name} = ?" for name in KEY)
+        with self._transaction(_WRITE) as connection:
+            before = connection.total_changes
+            for batch in events.to_batches():
+                connection.executemany(f"DELETE FROM event WHERE {alike}", keys_of(batch))  # noqa: S608 (our own names)
+            return connection.total_changes - before
+
     def gate_salt(self, release_id: str) -> bytes:
         """The salt of a release's gate commitment: 32 random bytes, the same each time until they are forgotten."""
         with self._transaction(_WRITE) as connection:
@@ -464,6 +484,13 @@ def event_row(event: ConsentEvent) -> Row:
         NO_END if event.valid_until is None else to_microseconds(event.valid_until),
         event.notice_version,
     )
+
+
+def keys_of(batch: pa.RecordBatch) -> Iterator[Row]:
+    """The cells of events in `EVENT_SCHEMA`, as they are stored."""
+    whole = (one.cast(pa.int64()) if pa.types.is_timestamp(one.type) else one for one in batch.columns)
+    for *known, valid_until, notice_version in zip(*(one.to_pylist() for one in whole), strict=True):
+        yield (*known, NO_END if valid_until is None else valid_until, notice_version)
 
 
 def _by_statement(batch: pa.RecordBatch, moment: int, *, undated: bool) -> dict[str, list[Row]]:

@@ -192,6 +192,14 @@ _TELLS: Final = _of_kind("tells", _SAYS_NOTHING)
 _JURISDICTION: Final = _of_kind("jurisdiction", _SAYS_NOTHING)
 _ONE_PURPOSE: Final = np.array([kind in FOR_ONE_PURPOSE for kind in _KINDS] + [False])
 _NO_PURPOSE: Final = np.array([kind in FOR_EVERY_PURPOSE for kind in _KINDS] + [False])
+_MATTERS: Final[tuple[NDArray[np.bool_], ...]] = (
+    _STATUS > 0,
+    _EXPLICIT_STATUS > 0,
+    *(np.equal(_VETO | _LIFTED, veto) for veto in RECORDED_VETOES),
+    _TELLS != _SAYS_NOTHING,
+    _JURISDICTION != _SAYS_NOTHING,
+)
+"""What each kind is about, by its place: of each matter only the latest word counts."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _BEFORE_ALL_TIME: Final = np.iinfo(np.int64).min
@@ -323,6 +331,43 @@ def fold(events: pa.Table | Iterable[ConsentEvent], now: datetime) -> ConsentSta
     return ConsentState(people, _ByPurpose(columns, len(people), moment), now)
 
 
+def superseded(events: pa.Table, before: datetime) -> NDArray[np.bool_]:
+    """Which events have been without any effect since `before`, and can never have one again.
+
+    Those after which, within the same scope, something later was said about the same matter, and the unit knew of it
+    by `before`. Matters are consent, explicit consent, each veto with its lifting, notices, and jurisdiction; an event
+    about two of them must be superseded in both. The latest word about each stays, whatever it says, and so does
+    every event that this version cannot read.
+
+    So for every moment from `before` on, and whatever other events come later with whatever times, `fold` of the
+    others is `fold` of all: a maximum over times is never that of a smaller one.
+
+    Args:
+        events: A table of `EVENT_SCHEMA`.
+        before: Aware datetime.
+
+    Returns:
+        One truth value for each event.
+
+    Raises:
+        ConsentEventError: As `fold`.
+        ValueError: If `before` has no time zone.
+    """
+    known = np.maximum(_numbers(_checked(events), "event_time"), _numbers(events, "recorded_at"))
+    people, columns = _columns(events)
+    speaks = known <= to_microseconds(before)
+    over, about = np.zeros(len(known), dtype=np.bool_), np.zeros(len(known), dtype=np.bool_)
+    for scope in _SCOPES.values():
+        readable = (columns.scope == scope) & ~_misplaced(columns) & (columns.kind != _UNKNOWN_KIND)
+        for matter in _MATTERS:
+            rows = np.flatnonzero(readable & matter[columns.kind])
+            last, _ = _latest(columns, rows[speaks[rows]], len(people))
+            is_over = columns.event_time[rows] < last[columns.person[rows]]
+            over[rows] = is_over & (over[rows] | ~about[rows])
+            about[rows] = True
+    return over
+
+
 def to_microseconds(time: datetime) -> int:
     """Microseconds since 1970 UTC, exactly.
 
@@ -379,8 +424,11 @@ def _checked(table: pa.Table) -> pa.Table:
 def _counting(table: pa.Table, moment: int) -> tuple[pa.Array, _Columns]:
     """The customers with an event that counts at `moment`, and those events."""
     known = np.maximum(_numbers(table, "event_time"), _numbers(table, "recorded_at")) <= moment
-    if not known.all():
-        table = table.filter(pa.array(known))
+    return _columns(table if known.all() else table.filter(pa.array(known)))
+
+
+def _columns(table: pa.Table) -> tuple[pa.Array, _Columns]:
+    """The customers of a table of events, and its columns."""
     people, person = distinct(table.column(SUBJECT).combine_chunks())
     columns = _Columns(
         person=person,
@@ -500,9 +548,16 @@ def _age_unknown(columns: _Columns, near: NDArray[np.bool_], people: int) -> NDA
     return unknown
 
 
+def _misplaced(columns: _Columns) -> NDArray[np.bool_]:
+    """Events of a kind that cannot have their scope."""
+    misplaced: NDArray[np.bool_] = np.where(
+        columns.scope == _EVERY, _ONE_PURPOSE[columns.kind], _NO_PURPOSE[columns.kind]
+    )
+    return misplaced
+
+
 def _unreadable(columns: _Columns, near: NDArray[np.bool_], people: int) -> NDArray[np.uint16]:
-    needs_another_scope = np.where(columns.scope == _EVERY, _ONE_PURPOSE[columns.kind], _NO_PURPOSE[columns.kind])
-    unread = near & ((columns.kind == _UNKNOWN_KIND) | needs_another_scope)
+    unread = near & ((columns.kind == _UNKNOWN_KIND) | _misplaced(columns))
     unreadable = np.zeros(people, dtype=np.uint16)
     unreadable[columns.person[unread | (columns.scope == _UNKNOWN_SCOPE)]] = Veto.UNREADABLE
     return unreadable

@@ -175,6 +175,16 @@ class RegisterContract(ABC):
         assert set(register.events(STATISTICS)["subject"].to_pylist()) == {BEN}
         assert register.events(STATISTICS).num_rows == 2
 
+    def test_exactly_the_events_named_are_forgotten(self, register: ConsentRegister) -> None:
+        register.take_in(delivery(GIVEN, OBJECTION, replace(GIVEN, subject=BEN), unread=frozenset({ANNA})))
+        later = replace(GIVEN, event_time=NOW + timedelta(microseconds=1))
+        register.append_events([later])
+        assert register.forget_events(events_table([GIVEN, OBJECTION, replace(GIVEN, notice_version=4)])) == 2
+        left = [one for one in register.events(STATISTICS).to_pylist() if one["kind"] != UNREAD]
+        assert sorted(map(str, left)) == rows(events_table([replace(GIVEN, subject=BEN), later]))
+        assert register.events(STATISTICS).num_rows == 3
+        assert register.forget_events(events_table([])) == 0
+
     def test_a_salt_is_fresh_for_each_release_the_same_for_one_and_gone_when_forgotten(
         self, register: ConsentRegister
     ) -> None:
