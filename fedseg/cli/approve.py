@@ -1,13 +1,12 @@
 """`fedseg approve`, `deny`, `revoke`: what a unit says to a plan, once it has been checked against its own data."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedseg.cli.output import Format, FormatOption, say, show, table
+from fedseg.cli.output import Format, FormatOption, require_somebody, say, show, table
 from fedseg.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -51,12 +50,8 @@ def approve(
     from fedseg.node.inbox import Inbox
 
     ask = not dry_run and not yes
-    if ask and not sys.stdin.isatty():
-        raise SettingsError(
-            "nobody is here to approve the plan",
-            why="standard input is no terminal, so the question cannot be asked",
-            fix=f"look with --dry-run first, then: fedseg approve {plan} --node {node} --yes",
-        )
+    if ask:
+        require_somebody("approve the plan", f"fedseg approve {plan} --node {node} --yes")
     home, now = NodeHome.open(node), datetime.now(UTC)
     parsed, document, signature = _find(home, plan)
     found = preflight(home, parsed, now=now, expected_sha256=agreed, max_units_attested=attested)

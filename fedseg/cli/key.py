@@ -1,14 +1,12 @@
 """`fedseg key`: keys of officers, who sign policies and decisions, of requesters, who sign plans, and of units."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedseg.cli.output import Format, FormatOption, say, show
-from fedseg.errors import SettingsError
+from fedseg.cli.output import Format, FormatOption, require_somebody, say, show
 
 if TYPE_CHECKING:
     from fedseg.ledger.keys import SigningKey
@@ -52,12 +50,8 @@ def replace(
     from fedseg.node.key_change import replace_key, require_replaceable
 
     ask = not dry_run and not yes
-    if ask and not sys.stdin.isatty():
-        raise SettingsError(
-            "nobody is here to say yes",
-            why="standard input is no terminal, so the question cannot be asked",
-            fix=f"look with --dry-run first, then: fedseg key replace --node {node} --yes",
-        )
+    if ask:
+        require_somebody("replace the key", f"fedseg key replace --node {node} --yes")
     home, now = NodeHome.open(node), datetime.now(UTC)
     old = require_replaceable(home, now=now)
     if ask:

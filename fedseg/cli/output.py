@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedseg.errors import FedsegError, StorageError
+from fedseg.errors import FedsegError, SettingsError, StorageError
 
 SCHEMA_VERSION = 1
 
@@ -85,6 +85,24 @@ def _give_up_stdout() -> None:
 def say(text: str) -> None:
     """Print something beside the result, on stderr."""
     print(text, file=sys.stderr)
+
+
+def require_somebody(act: str, command: str) -> None:
+    """Refuse what wants a person's yes where nobody can give it.
+
+    Args:
+        act: What the person would do, as in "nobody is here to approve the plan".
+        command: How to say yes beforehand.
+
+    Raises:
+        SettingsError: If standard input is no terminal.
+    """
+    if not sys.stdin.isatty():
+        raise SettingsError(
+            f"nobody is here to {act}",
+            why="standard input is no terminal, so the question cannot be asked",
+            fix=f"if you are sure: {command}",
+        )
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:

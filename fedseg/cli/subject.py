@@ -1,7 +1,6 @@
 """`fedseg subject`: requests of data subjects at a unit, from their arrival to the certificate."""
 
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedseg.cli import subject_api
-from fedseg.cli.output import Format, FormatOption, say, show, table
-from fedseg.errors import SettingsError, StorageError
+from fedseg.cli.output import Format, FormatOption, require_somebody, say, show, table
+from fedseg.errors import StorageError
 from fedseg.policy.rights import Denial, Regulation, Right
 from fedseg.private_file import write_new
 
@@ -44,7 +43,7 @@ def init(node: NodeOption, yes: YesOption = False, format_: FormatOption = Forma
 
     home = NodeHome.open(node)
     if not yes:
-        _require_somebody("say that nobody was ever erased")
+        require_somebody("say that nobody was ever erased", f"fedseg subject init --node {node} --yes")
         typer.confirm(f"Was nobody ever erased from {home.settings.unit}?", abort=True, err=True)
     home.create_rights()
     show(format_, {"outcome": "begun", "unit": home.settings.unit}, lambda: f"{home.settings.unit}: begun, and empty")
@@ -101,7 +100,7 @@ def erase(
         show(format_, facts, lambda: f"LOCAL: {len(order.identifiers):,} people would be erased; nothing was")
         return
     if not yes:
-        _require_somebody("confirm the erasure")
+        require_somebody("confirm the erasure", "the same command with --yes")
         typer.confirm(
             f"LOCAL: erase {len(order.identifiers):,} people from {home.settings.unit}?", abort=True, err=True
         )
@@ -110,52 +109,34 @@ def erase(
     _show_requests(format_, "erased", done, now.date())
 
 
-@app.command()
-def restrict(
-    id_file: IdFileOption,
-    ticket: TicketOption,
-    node: NodeOption,
-    received: ReceivedOption = None,
-    format_: FormatOption = Format.TEXT,
-) -> None:
-    """Restrict processing (Article 18): their data stay, and are counted for nothing."""
-    _veto(Right.RESTRICTION, node, _order(id_file, ticket, Regulation.GDPR, received), format_)
+def _veto(right: Right) -> Callable[..., None]:
+    """A command that sets a right's veto; the right says under which law."""
+    law = next(one for one in Regulation if right in one.rights)
+
+    def command(
+        id_file: IdFileOption,
+        ticket: TicketOption,
+        node: NodeOption,
+        received: ReceivedOption = None,
+        format_: FormatOption = Format.TEXT,
+    ) -> None:
+        from fedseg.node.home import NodeHome
+        from fedseg.node.requests import set_vetoes
+
+        home, now = NodeHome.open(node), datetime.now(UTC)
+        done = set_vetoes(home, _order(id_file, ticket, law, received), right, now)
+        _show_requests(format_, "recorded", done, now.date())
+
+    return command
 
 
-@app.command("object")
-def object_(
-    id_file: IdFileOption,
-    ticket: TicketOption,
-    node: NodeOption,
-    received: ReceivedOption = None,
-    format_: FormatOption = Format.TEXT,
-) -> None:
-    """Record an objection (Article 21): they are counted for nothing any more."""
-    _veto(Right.OBJECTION, node, _order(id_file, ticket, Regulation.GDPR, received), format_)
-
-
-@app.command("opt-out")
-def opt_out(
-    id_file: IdFileOption,
-    ticket: TicketOption,
-    node: NodeOption,
-    received: ReceivedOption = None,
-    format_: FormatOption = Format.TEXT,
-) -> None:
-    """Record an opt-out of sale and sharing (CCPA)."""
-    _veto(Right.OPT_OUT, node, _order(id_file, ticket, Regulation.CCPA, received), format_)
-
-
-@app.command()
-def limit(
-    id_file: IdFileOption,
-    ticket: TicketOption,
-    node: NodeOption,
-    received: ReceivedOption = None,
-    format_: FormatOption = Format.TEXT,
-) -> None:
-    """Limit the use of sensitive data (CCPA)."""
-    _veto(Right.LIMIT, node, _order(id_file, ticket, Regulation.CCPA, received), format_)
+for _name, _right, _help in (
+    ("restrict", Right.RESTRICTION, "Restrict processing (Article 18): their data stay, and are counted for nothing."),
+    ("object", Right.OBJECTION, "Record an objection (Article 21): they are counted for nothing any more."),
+    ("opt-out", Right.OPT_OUT, "Record an opt-out of sale and sharing (CCPA)."),
+    ("limit", Right.LIMIT, "Limit the use of sensitive data (CCPA)."),
+):
+    app.command(_name, help=_help)(_veto(_right))
 
 
 @app.command()
@@ -280,29 +261,12 @@ app.command()(subject_api.platform)
 app.command()(subject_api.serve)
 
 
-def _require_somebody(what: str) -> None:
-    if not sys.stdin.isatty():
-        raise SettingsError(
-            f"nobody is here to {what}",
-            why="standard input is no terminal, so the question cannot be asked",
-            fix="look with --dry-run first, where there is one, then run it again with --yes",
-        )
-
-
 def _order(id_file: Path, ticket: str, regulation: Regulation, received: datetime | None) -> "Order":
     from fedseg.node.consent_import import read_identifiers
     from fedseg.node.requests import Order
 
     day = None if received is None else received.date()
     return Order(read_identifiers(id_file), ticket, regulation, day)
-
-
-def _veto(right: Right, node: Path, order: "Order", format_: Format) -> None:
-    from fedseg.node.home import NodeHome
-    from fedseg.node.requests import set_vetoes
-
-    now = datetime.now(UTC)
-    _show_requests(format_, "recorded", set_vetoes(NodeHome.open(node), order, right, now), now.date())
 
 
 def _step(node: Path, request: str, format_: Format, step: "Callable[[SubjectRequest, date], SubjectRequest]") -> None:

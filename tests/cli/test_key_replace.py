@@ -48,7 +48,7 @@ def test_the_new_key_is_told_and_is_the_homes(workspace: Workspace) -> None:
 
 def test_it_asks_a_person_and_no_script(workspace: Workspace) -> None:
     ended = workspace.cli("key", "replace", "--node", HOME)
-    assert (ended.code, ended.error[0]) == (2, "E201: nobody is here to say yes")
+    assert (ended.code, ended.error[0]) == (2, "E201: nobody is here to replace the key")
 
 
 def test_verify_takes_either_key_and_states_the_new_one(workspace: Workspace) -> None:
