@@ -248,6 +248,12 @@ class RightsRegister:
             connection.execute("INSERT INTO batch VALUES (?, ?)", (period, batch.root))
             return batch.root
 
+    def old_evidence(self, today: date) -> int:
+        """LOCAL: of how many requests there is evidence that is no longer to be kept."""
+        with self._reading() as connection:
+            found = connection.execute("SELECT count(*) FROM evidence WHERE kept_until < ?", (today.isoformat(),))
+            return int(found.fetchone()[0])
+
     def forget_evidence(self, today: date) -> int:
         """Remove evidence that is no longer to be kept; LOCAL: of how many requests."""
         with self._transaction() as connection:

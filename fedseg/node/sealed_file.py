@@ -94,6 +94,18 @@ class SealedReader(io.RawIOBase):
         return size
 
 
+def read_header(file: io.BufferedReader) -> Mapping[str, Json]:
+    """What a sealed file says of itself in the clear. Whether it is true shows when it is opened.
+
+    Raises:
+        VerificationError: If it is no sealed file.
+    """
+    try:
+        return parse_canonical(_read_header(file))
+    except ValueError as error:
+        raise changed("its header cannot be read") from error
+
+
 def _opened_frames(file: io.BufferedReader, key_for: Callable[[Mapping[str, Json]], bytes]) -> Iterator[bytes]:
     header = _read_header(file)
     try:

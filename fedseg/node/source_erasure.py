@@ -8,7 +8,7 @@ import csv
 import os
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,6 +51,22 @@ def erase_rows(home: NodeHome, subjects: Collection[bytes]) -> None:
             draft.unlink(missing_ok=True)
 
 
+def named_in_source(home: NodeHome, subjects: Collection[bytes]) -> list[bytes]:
+    """LOCAL: the identifiers of these people as they stand in the unit's source, each once: what `erase_rows` removes.
+
+    Raises:
+        DataError, MissingColumnError: If the source cannot be read.
+        StorageError: As `erase_rows`.
+    """
+    open_source(home, ())
+    path, secret = home.path / home.settings.source.path, home.subject_secret
+    named = _named_in_parquet if home.settings.source.format == "parquet" else _named_in_csv
+    try:
+        return list(dict.fromkeys(one for one in named(home, path) if one and subject_key(one, secret) in subjects))
+    except OSError as error:
+        raise _unwritten(path, error.strerror or "unknown cause") from error
+
+
 def _make_alike(draft: Path, path: Path) -> None:
     """An empty file that the same people may read."""
     draft.unlink(missing_ok=True)
@@ -72,19 +88,30 @@ def _put_in_place(draft: Path, path: Path, before: os.stat_result) -> None:
 
 
 def _write_csv(home: NodeHome, path: Path, draft: Path, subjects: Collection[bytes]) -> int:
-    removed = 0
+    removed, secret = 0, home.subject_secret
     with path.open("rb") as source, draft.open("wb") as target:
         header = source.readline()
         target.write(header)
-        names = _cells(header.removeprefix(BYTE_ORDER_MARK))
-        place, secret = names.index(home.settings.source.subject.encode()), home.subject_secret
-        for line in source:
-            named = _cells(line)[place : place + 1] if fields_in(line) == len(names) else _pieces(line)
+        for line, named in _records(home, header, source):
             if any(one and subject_key(one, secret) in subjects for one in named):
                 removed += 1
             else:
                 target.write(line)
     return removed
+
+
+def _named_in_csv(home: NodeHome, path: Path) -> Iterator[bytes]:
+    with path.open("rb") as source:
+        for _, named in _records(home, source.readline(), source):
+            yield from named
+
+
+def _records(home: NodeHome, header: bytes, lines: Iterable[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Each line, and whom it may be about."""
+    names = _cells(header.removeprefix(BYTE_ORDER_MARK))
+    place = names.index(home.settings.source.subject.encode())
+    for line in lines:
+        yield line, _cells(line)[place : place + 1] if fields_in(line) == len(names) else _pieces(line)
 
 
 def _cells(record: bytes) -> list[bytes]:
@@ -107,6 +134,12 @@ def _write_parquet(home: NodeHome, path: Path, draft: Path, subjects: Collection
             removed += kept.count(False)
             target.write_batch(batch.filter(pa.array(kept, pa.bool_())))
     return removed
+
+
+def _named_in_parquet(home: NodeHome, path: Path) -> Iterator[bytes | None]:
+    with pq.ParquetFile(path) as source:
+        for batch in source.iter_batches(BATCH_ROWS, columns=[home.settings.source.subject], use_threads=False):
+            yield from identifiers_of(batch.column(0))
 
 
 def _unwritten(path: Path, why: str) -> StorageError:
