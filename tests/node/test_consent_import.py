@@ -330,6 +330,20 @@ def test_a_table_of_customers_with_yes_and_no_is_read_as_its_mapping_says(home: 
     assert state_of(home, "ben")[0] == Status.REFUSED
 
 
+@pytest.mark.parametrize(
+    ("header", "kinds", "refused"),
+    [("1", {"opt_out_sale": 1, "opt_out_share": 1}, 0), ("", {}, 0), ("0", {}, 0), ("true", {}, 1), ("11", {}, 1)],
+)
+def test_a_browser_s_signal_opts_out_of_sale_and_sharing_and_no_other_value_says_anything(
+    home: NodeHome, tmp_path: Path, header: str, kinds: dict[str, int], refused: int
+) -> None:
+    path = tmp_path / "requests.csv"
+    path.write_text(f"customer,seen_at,sec_gpc\nanna,2026-05-01T10:00:00Z,{header}\n")
+    found = take(home, path, "gpc", accept_partial=True)
+    assert (found.kinds, found.note.refused) == (kinds, refused)
+    assert not kinds or Veto.OPT_OUT_SALE | Veto.OPT_OUT_SHARE in state_of(home, "anna")[1]
+
+
 def test_an_undated_no_is_news_once_and_again_only_after_a_yes(home: NodeHome, tmp_path: Path) -> None:
     (tmp_path / "ours.toml").write_text(CRM)
     path, mapping = tmp_path / "crm.csv", str(tmp_path / "ours.toml")
