@@ -37,6 +37,7 @@ PROVES: Final = (
 )
 CANNOT_PROVE: Final = (
     "that no other copy exists: elsewhere in the unit, in other backups, or on the disk below the files",
+    "that a recipient has erased anything: only that it acknowledged that it was told",
     "that the keys of encrypted backups are destroyed on the day that is stated",
     "that the rounds named counted the person: it names all that were drawn before, for everybody alike",
 )
@@ -59,6 +60,15 @@ class ErasedStore(Part):
             r"|encrypted, unreadable after [0-9]{4}-[0-9]{2}-[0-9]{2})$"
         ),
     ]
+
+
+class ToldRecipient(Part):
+    """A recipient of the person's data, and whether it was told of the erasure (GDPR Article 19)."""
+
+    recipient: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    status: Literal["pending", "failed", "acknowledged", "impossible", "disproportionate"]
+    """No true certificate says one of the first two."""
+    day: Day
 
 
 class DrawnRounds(Part):
@@ -85,6 +95,8 @@ class ErasureFacts(Part):
     ledger_size: Annotated[int, Field(ge=1)]
     """Entries in the unit's ledger at that moment: no release among the later ones can have counted the person."""
     stores: list[ErasedStore]
+    recipients: Annotated[list[ToldRecipient], Field(default_factory=list)]
+    """Everybody to whom the unit had handed data about the person; certificates of earlier versions do not say."""
     drawn: list[DrawnRounds]
     """All rounds the unit had answered, of all plans."""
     rho: Exact

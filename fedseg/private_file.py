@@ -52,6 +52,19 @@ def replacing(path: Path, hand_over: Callable[[Path], None] | None = None) -> Ge
             draft.unlink(missing_ok=True)
 
 
+def destroy(path: Path) -> None:
+    """Overwrite a file with zeros, then remove it. What a disk keeps of overwritten files is out of reach.
+
+    Raises:
+        OSError: If that fails; it may be there still, overwritten or not.
+    """
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+        _flush(file)
+    path.unlink()
+    sync_directory(path.parent)
+
+
 def sync_directory(path: Path) -> None:
     """Wait until the names in directory `path` are on the disk, so that a new file survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

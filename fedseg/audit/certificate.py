@@ -53,6 +53,7 @@ def verify_certificate(data: bytes, keys: Collection[PublicKey], ledger: LedgerF
     public_key, facts = _opened(found, known)
     if sorted(one.store for one in facts.stores) != sorted(STORES):
         raise failed(Fault.STORE_LEFT_OUT, "it does not say of every store, once, what was done there")
+    _require_told(facts)
     batch = _logged_batch(found, facts.unit, known, ledger)
     if not found.is_in(batch):
         raise failed(Fault.UNCERTIFIED, f"the entry for {batch.period} does not hold its commitment")
@@ -64,6 +65,17 @@ def verify_certificate(data: bytes, keys: Collection[PublicKey], ledger: LedgerF
     if ledger is not None:
         _hold_against(facts, ledger)
     return CertificateFacts(facts, batch.period, public_key, held_against_ledger=ledger is not None)
+
+
+def _require_told(facts: ErasureFacts) -> None:
+    """Every recipient was told of the erasure, or an officer has said why not, before it counted as completed."""
+    if len({one.recipient for one in facts.recipients}) < len(facts.recipients):
+        raise failed(Fault.UNTOLD, "it names a recipient twice")
+    for one in facts.recipients:
+        if one.status in {"pending", "failed"}:
+            raise failed(Fault.UNTOLD, f"{one.recipient} has not acknowledged that it was told")
+        if one.day > facts.completed:
+            raise failed(Fault.UNTOLD, f"{one.recipient} was told on {one.day}, and it was completed before")
 
 
 def _opened(found: ProvenCertificate, keys: Sequence[PublicKey]) -> tuple[PublicKey, ErasureFacts]:

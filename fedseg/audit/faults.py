@@ -427,6 +427,12 @@ class Fault(enum.Enum):
         "What it leaves out may still hold something about the person.",
         _CERTIFIED,
     )
+    UNTOLD = (
+        "C8-recipients",
+        "The certificate names a recipient that was not told, or one twice.",
+        "The recipient may still hold the person's data, and does not know that they are to be erased.",
+        _CERTIFIED,
+    )
     CONTRADICTED = (
         "C12-twice",
         "Two certificates of one request say different things.",

@@ -247,6 +247,7 @@ def _erasure(found: "CertificateFacts") -> dict[str, Any]:
         "due": said.due,
         "logged_for": found.period,
         "stores": {one.store: one.method for one in said.stores},
+        "recipients": {one.recipient: f"{one.status} on {one.day}" for one in said.recipients},
         "drawn": [one.model_dump() for one in said.drawn],
         "rho": fraction_text(said.rho),
         "delta": fraction_text(said.delta),
@@ -325,6 +326,7 @@ def _describe_erasure(one: dict[str, Any]) -> str:
         f"    days    received {one['received']}, completed {one['completed']}, due {one['due']}",
         f"    logged  with the unit's entry for {one['logged_for']}",
         *(f"    erased  {store}: {method}" for store, method in one["stores"].items()),
+        *(f"    told    {recipient}: {status}" for recipient, status in one["recipients"].items()),
         f"    before  {rounds} rounds were drawn, epsilon at most {one['epsilon']} for anybody in them; {word}",
     ]
     return "\n".join(lines)

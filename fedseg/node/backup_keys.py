@@ -6,7 +6,6 @@ key is made.
 
 import calendar
 import json
-import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -18,7 +17,7 @@ from fedseg.ledger.canonical import Json, canonical
 from fedseg.node.home import LOCAL, NodeHome
 from fedseg.node.sealed_file import KEY_BYTES
 from fedseg.policy.document import load_policy
-from fedseg.private_file import sync_directory
+from fedseg.private_file import destroy
 
 KEYS: Final = "backup-keys"
 """Directory in LOCAL with a key for each month that has backups."""
@@ -57,12 +56,7 @@ def shred_keys(home: NodeHome, today: date) -> list[str]:
 
 def _overwrite(path: Path) -> None:
     try:
-        with path.open("r+b") as file:
-            file.write(bytes(path.stat().st_size))
-            file.flush()
-            os.fsync(file.fileno())
-        path.unlink()
-        sync_directory(path.parent)
+        destroy(path)
     except OSError as error:
         raise _not_destroyed(path, error) from error
 

@@ -7,7 +7,7 @@ Everything after that may be interrupted and asked for again. Nothing that other
 import functools
 import hashlib
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from fedseg.certificate import (
     ErasedStore,
     ErasureFacts,
     ProvenCertificate,
+    ToldRecipient,
     commitment,
     drawn_rounds,
     sign_certificate,
@@ -29,11 +30,13 @@ from fedseg.ledger.proof import prove_inclusion
 from fedseg.ledger.reading import read_ledger
 from fedseg.node.backup_keys import month_keys, shred_keys
 from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome
+from fedseg.node.identities import destroy_unused
 from fedseg.node.leftovers import files_below, find_leftovers
-from fedseg.node.requests import Order, begin
+from fedseg.node.requests import Order, begin, fulfil
 from fedseg.node.rights_register import StoredCertificate
 from fedseg.node.source_erasure import erase_rows
 from fedseg.policy.document import Policy, load_policy
+from fedseg.policy.notices import Notice
 from fedseg.policy.rights import Right, SubjectRequest
 from fedseg.privacy.account import PrivacyAccount, day_of
 from fedseg.privacy.entries import RightsBatchBody
@@ -54,7 +57,8 @@ def erase(
         skip: Files in which identifiers are to stand, such as the one they were read from.
 
     Returns:
-        Their requests, fulfilled, in the order of the identifiers.
+        Their requests in the order of the identifiers: fulfilled, or in progress while a recipient of their data has
+        not acknowledged that it was told.
 
     Raises:
         RightsRequestError: If a proof of identity is still missing.
@@ -67,13 +71,53 @@ def erase(
     with home.register() as register:
         register.forget_subjects(subjects)
     _require_nothing_left(home, order, skip)
-    return _certified(home, requests, now, ground)
+    with home.rights() as rights:
+        rights.notices.finish_here([one.id for one in requests], ground)
+        answered = rights.notices.answered()
+    ended = {one.id: one for one in _certified(home, [one for one in requests if one.id in answered], now, answered)}
+    return [ended.get(one.id, one) for one in requests]
+
+
+def conclude(home: NodeHome, now: datetime) -> None:
+    """End the requests of which every recipient has been told, with a certificate for each erasure.
+
+    What came back meanwhile about those who were erased is removed once more.
+
+    Raises:
+        StorageError: If a file cannot be read or written.
+    """
+    with home.rights() as rights:
+        answered = rights.notices.answered()
+        waiting = [one for one in rights.requests() if one.request.id in answered] if answered else []
+    erasures = [one for one in waiting if one.request.right is Right.ERASURE]
+    if erasures:
+        subjects = frozenset(one.subject for one in erasures if one.subject is not None)
+        erase_rows(home, subjects)
+        with home.register() as register:
+            register.forget_subjects(subjects)
+        _certified(home, [one.request for one in erasures], now, answered)
+    fulfil(home, [one.request for one in waiting if one.request.right is not Right.ERASURE], now)
+    with home.rights() as rights:
+        destroy_unused(home, rights.notices)
+
+
+def remove_returned(home: NodeHome) -> None:
+    """Remove once more whatever came back about people who were erased, with a new export or a restored backup.
+
+    Raises:
+        DataError, StorageError: If something cannot be read or written.
+    """
+    with home.rights() as rights:
+        erased = frozenset(rights.suppressed().to_pylist())
+    erase_rows(home, erased)
+    with home.register() as register:
+        register.forget_subjects(erased)
 
 
 def sweep(home: NodeHome, now: datetime) -> int:
     """Remove once more whatever came back about people who were erased, and end what was kept long enough.
 
-    That is evidence of erasures, and the keys of backups.
+    That is evidence of erasures, and the keys of backups. It also ends requests that a killed process had only to end.
 
     Returns:
         LOCAL: of how many requests the evidence went.
@@ -85,6 +129,7 @@ def sweep(home: NodeHome, now: datetime) -> int:
     erase_rows(home, erased)
     with home.register() as register:
         register.forget_subjects(erased)
+    conclude(home, now)
     return forgotten
 
 
@@ -127,10 +172,16 @@ def _require_nothing_left(home: NodeHome, order: Order, skip: Collection[Path]) 
         )
 
 
-def _certified(home: NodeHome, requests: Sequence[SubjectRequest], now: datetime, ground: str) -> list[SubjectRequest]:
+def _certified(
+    home: NodeHome, requests: Sequence[SubjectRequest], now: datetime, grounds: Mapping[str, str | None]
+) -> list[SubjectRequest]:
+    if not requests:
+        return []
     today = now.astimezone(UTC).date()
     policy = load_policy(home.policy_document())
-    certify = _facts_of_all(home, policy, now, ground)
+    certify = _facts_of_all(home, policy, now)
+    with home.rights() as rights:
+        notices = rights.notices.notices()
     manifest = _manifest(home)
     ended = [one.fulfil(today) for one in requests]
     certificates = []
@@ -138,6 +189,8 @@ def _certified(home: NodeHome, requests: Sequence[SubjectRequest], now: datetime
         facts = certify(
             request_id=one.id,
             regulation=one.regulation.value,
+            ground=grounds[one.id] or "",
+            recipients=[_told(notice) for notice in notices.get(one.id, ())],
             received=one.received.isoformat(),
             due=one.due.isoformat(),
         )
@@ -149,7 +202,11 @@ def _certified(home: NodeHome, requests: Sequence[SubjectRequest], now: datetime
     return ended
 
 
-def _facts_of_all(home: NodeHome, policy: Policy, now: datetime, ground: str) -> "functools.partial[ErasureFacts]":
+def _told(notice: Notice) -> ToldRecipient:
+    return ToldRecipient(recipient=notice.recipient, status=notice.status.value, day=str(notice.settled))
+
+
+def _facts_of_all(home: NodeHome, policy: Policy, now: datetime) -> "functools.partial[ErasureFacts]":
     """What is the same in the certificate of everybody."""
     with home.ledger() as ledger:
         size = len(ledger.entries())
@@ -157,7 +214,6 @@ def _facts_of_all(home: NodeHome, policy: Policy, now: datetime, ground: str) ->
     state.require_day(day_of(now))
     return functools.partial(
         ErasureFacts,
-        ground=ground,
         unit=home.settings.unit,
         controller=policy.controller,
         completed=day_of(now),

@@ -5,6 +5,7 @@ gives the platform its own bytes back. No error repeats a value of a request, no
 """
 
 import base64
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
@@ -13,11 +14,16 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, Val
 
 from fedseg.errors import RightsRequestError
 from fedseg.node.requests import Order
+from fedseg.policy.notices import Notice
 from fedseg.policy.rights import Regulation, Right, Status, SubjectRequest
 
 API_VERSION: Final = "2.0"
 REQUEST_TYPES: Final = (Right.ACCESS, Right.PORTABILITY, Right.ERASURE)
 """All that OpenDSR knows; they have the same names here."""
+CUSTOMER: Final = "controller_customer_id"
+"""OpenDSR's name of the identity by which recipients know a customer."""
+ENDED: Final = frozenset({"completed", "cancelled"})
+"""What stands under a ticket stays so."""
 FORMAT: Final = "raw"
 """The only form of an identity that can be matched."""
 
@@ -50,7 +56,7 @@ class PlatformRequest(BaseModel):
     submitted_time: Annotated[AwareDatetime, Field(ge=_FIRST_DAY)]
     api_version: Literal["2.0"] | None = None
     status_callback_urls: Annotated[list[Annotated[str, Field(max_length=2048)]], Field(max_length=8)] = []
-    """Never called: a unit opens no connection to an address that a request names."""
+    """Called only if an officer has named their origin for the platform."""
     extensions: Annotated[dict[str, JsonValue], Field(repr=False, max_length=16)] = {}
 
     @property
@@ -144,6 +150,42 @@ def state(platform: str, request_id: str, noted: Sequence[SubjectRequest], domai
     if all(one.denial is not None for one in noted):
         found["results_count"] = 0
     return found
+
+
+def notice_body(notice: Notice, request: SubjectRequest, identifier: bytes, controller: str, domain: str) -> bytes:
+    """What a recipient is told: a request of OpenDSR, which also has the types restriction and rectification here.
+
+    It is the same in every attempt.
+
+    Args:
+        notice: Its id is the request's for the recipient.
+        request: The person's.
+        identifier: As in the unit's source, and in the lists that the recipient got.
+        controller: Who answers for the unit's data.
+        domain: The unit's.
+    """
+    identity = {
+        "identity_type": CUSTOMER,
+        "identity_value": identifier.decode("utf-8"),
+        "identity_format": FORMAT,
+    }
+    told = {
+        "regulation": request.regulation.value,
+        "subject_request_id": notice.id,
+        "subject_request_type": request.right.value,
+        "submitted_time": f"{request.received}T00:00:00Z",
+        "subject_identities": [identity],
+        "api_version": API_VERSION,
+        "status_callback_urls": [],
+        "extensions": {domain: {"controller": controller}},
+    }
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def callback_body(platform: str, request_id: str, noted: Sequence[SubjectRequest], domain: str, url: str) -> bytes:
+    """What a platform hears at an address of its own when the status of a request has changed."""
+    told = {**state(platform, request_id, noted, domain), "status_callback_url": url}
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def cancellation(platform: str, request_id: str, now: datetime) -> dict[str, Any]:

@@ -16,20 +16,29 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from fedseg.errors import DataError, RightsRequestError, StorageError
+from fedseg.node.notice_register import SCHEMA as _SCHEMA_2
+from fedseg.node.notice_register import (
+    NoticeRegister,
+    Telling,
+    forget_disclosures,
+    forget_subjects,
+    queue_notices,
+    require_answers,
+)
 from fedseg.node.private_database import connect, require_private, storage_errors
 from fedseg.node.rights_tree import Place, make_batch
-from fedseg.policy.rights import SubjectRequest
+from fedseg.policy.rights import Status, SubjectRequest
 from fedseg.private_file import write_new
 from fedseg.table import SUBJECT_TYPE
 
 APPLICATION_ID: Final = 0x46535252
 """Marks the file: "FSRR"."""
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _NAME: Final = "register of requests"
 
 _REQUEST: Final = TypeAdapter(SubjectRequest)
 
-_SCHEMA: Final = """
+_SCHEMA_1: Final = """
 CREATE TABLE request (
     id TEXT PRIMARY KEY,
     ticket TEXT NOT NULL,
@@ -104,7 +113,11 @@ class RightsRegister:
             with self._reading() as connection:
                 (application,) = connection.execute("PRAGMA application_id").fetchone()
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
+        self.notices: Final = NoticeRegister(self._transaction)
+        """Who got whose data, and who is told of what."""
+        if (application, version) == (APPLICATION_ID, 1):
+            self._upgrade()
+        elif (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
             self.close()
             raise _not_ours(path)
 
@@ -126,7 +139,7 @@ class RightsRegister:
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         try:
             with _storage_errors(path), closing(connect(path)) as connection:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT;")
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA_1} {_SCHEMA_2} {marks} COMMIT;")
         except StorageError:
             path.unlink()
             raise
@@ -141,7 +154,12 @@ class RightsRegister:
             )
 
     def change(
-        self, ids: Iterable[str], step: Callable[[SubjectRequest], SubjectRequest], *, suppress: Collection[bytes] = ()
+        self,
+        ids: Iterable[str],
+        step: Callable[[SubjectRequest], SubjectRequest],
+        *,
+        suppress: Collection[bytes] = (),
+        telling: Telling | None = None,
     ) -> list[SubjectRequest]:
         """Take requests one step further from where they stand at this moment, whoever else is at work on them.
 
@@ -151,13 +169,21 @@ class RightsRegister:
             ids: Which.
             step: What is done with each; if it raises, nothing is changed.
             suppress: People who are never to be counted again, whatever is imported or restored about them.
+            telling: If given, everybody is told who got the data of these people, from this very moment on.
 
         Returns:
             The requests as they are now.
+
+        Raises:
+            RightsRequestError: If one would be fulfilled that a recipient has still to be told of.
         """
+        known = "SELECT facts, subject FROM request WHERE id = ?"
         with self._transaction() as connection:
-            facts = [connection.execute("SELECT facts FROM request WHERE id = ?", (one,)).fetchone() for one in ids]
-            changed = [step(_REQUEST.validate_json(text)) for (text,) in facts]
+            before = [connection.execute(known, (one,)).fetchone() for one in ids]
+            changed = [step(_REQUEST.validate_json(facts)) for facts, _ in before]
+            if telling is not None:
+                for one, (_, subject) in zip(changed, before, strict=True):
+                    queue_notices(connection, one.id, subject, telling)
             connection.executemany(
                 "INSERT INTO suppression VALUES (?) ON CONFLICT DO NOTHING", [(subject,) for subject in suppress]
             )
@@ -167,8 +193,15 @@ class RightsRegister:
     def complete(
         self, requests: Sequence[SubjectRequest], certificates: Iterable[StoredCertificate], *, evidence_until: date
     ) -> None:
-        """Store the end of erasures with their certificates, and evidence of whom they were about, all or none."""
+        """Store the end of erasures with their certificates, and evidence of whom they were about, all or none.
+
+        One that another process has ended meanwhile stays as that has left it.
+        """
         with self._transaction() as connection:
+            open_ = {id_ for (id_,) in connection.execute("SELECT id FROM request WHERE subject IS NOT NULL")}
+            requests = [one for one in requests if one.id in open_]
+            certificates = [one for one in certificates if one.request in open_]
+            forget_disclosures(connection, [one.id for one in requests])
             connection.executemany(
                 "INSERT INTO evidence SELECT id, subject, ? FROM request WHERE id = ?",
                 [(evidence_until.isoformat(), one.id) for one in requests],
@@ -270,6 +303,13 @@ class RightsRegister:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _upgrade(self) -> None:
+        """Add what version 2 has, unless another process just did."""
+        with self._transaction() as connection:
+            if connection.execute("PRAGMA user_version").fetchone() == (1,):
+                for statement in f"{_SCHEMA_2}; PRAGMA user_version = {SCHEMA_VERSION}".split(";"):
+                    connection.execute(statement)
+
     def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """A transaction that waits for no writer, but for the moment in which one commits: rounds read in it."""
         return self._transaction("BEGIN")
@@ -286,7 +326,11 @@ class RightsRegister:
                     self._connection.execute("ROLLBACK")
 
 
-def _update(connection: sqlite3.Connection, requests: Iterable[SubjectRequest]) -> None:
+def _update(connection: sqlite3.Connection, requests: Sequence[SubjectRequest]) -> None:
+    for one in requests:
+        if one.status is Status.FULFILLED:
+            require_answers(connection, one.id)
+    forget_subjects(connection, [one.id for one in requests if one.status.is_final])
     connection.executemany(
         "UPDATE request SET facts = ?, subject = CASE WHEN ? THEN NULL ELSE subject END WHERE id = ?",
         [(_facts(one), one.status.is_final, one.id) for one in requests],

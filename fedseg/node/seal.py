@@ -1,4 +1,4 @@
-"""The certificate of a unit's rights service, and its signature under every answer, as in OpenDSR 2.0, section 4."""
+"""The certificate of a unit's rights service, and its signature under answers and notices, as in OpenDSR 2.0."""
 
 import base64
 import stat
@@ -41,6 +41,15 @@ class Seal:
         if first.public_key() != private.public_key():
             raise _no_certificate(certificate, f"it belongs to another key than {key}")
         return cls(pem, private)
+
+    def is_for(self, host: str) -> bool:
+        """Whether the certificate names this host as one of its own."""
+        first = x509.load_pem_x509_certificates(self.certificate)[0]
+        try:
+            names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return False
+        return host.lower() in (one.lower() for one in names.get_values_for_type(x509.DNSName))
 
     def sign(self, body: bytes) -> str:
         """Base64 of the signature over the SHA-256 of an answer's body: PKCS #1 v1.5 with RSA, else ECDSA."""

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from fedseg.audit.certificate import review_certificates, verify_certificate
 from fedseg.audit.faults import Fault
 from fedseg.audit.verify import verify_ledger
-from fedseg.certificate import STORES, ErasedStore, ProvenCertificate, commitment, open_certificate
+from fedseg.certificate import STORES, ErasedStore, ProvenCertificate, ToldRecipient, commitment, open_certificate
 from fedseg.errors import VerificationError
 from fedseg.ledger.checkpoint import Checkpoint
 from fedseg.ledger.dsse import pre_authentication_encoding, seal, unseal
@@ -45,6 +46,10 @@ def known(federation: SmallFederation, tmp_path_factory: pytest.TempPathFactory)
     """A unit with a true certificate; not to be changed."""
     home = copied(federation.home("north"), tmp_path_factory.mktemp("known") / "north")
     return home, true_certificate(home)
+
+
+def told(**changes: Any) -> ToldRecipient:
+    return ToldRecipient(**{"recipient": "mailer", "status": "acknowledged", "day": "2025-06-02", **changes})
 
 
 def fault(data: bytes, home: NodeHome, *, ledger: bool = False) -> str:
@@ -175,12 +180,37 @@ def test_another_units_ledger_is_not_held_against_it(
         ({"due": "2025-05-31"}, "C4-late"),
         ({"stores": []}, "C7-stores"),
         ({"stores": [ErasedStore(store="consent", method="rows deleted and overwritten")] * 2}, "C7-stores"),
+        ({"recipients": [told(status="pending")]}, "C8-recipients"),
+        ({"recipients": [told(status="failed")]}, "C8-recipients"),
+        ({"recipients": [told(), told(status="impossible")]}, "C8-recipients"),
+        ({"recipients": [told(day="2025-06-03")]}, "C8-recipients"),
     ],
 )
 def test_not_even_the_units_key_makes_it_contradict_itself(
     home: NodeHome, changes: dict[str, object], code: str
 ) -> None:
     assert fault(forged_certificate(home, **changes), home) == code
+
+
+def test_a_certificate_says_who_was_told_and_who_could_not_be(home: NodeHome) -> None:
+    everybody = [
+        told(),
+        told(recipient="gone.example", status="impossible"),
+        told(recipient="x", status="disproportionate"),
+    ]
+    data = forged_certificate(home, recipients=everybody)
+    assert verify_certificate(data, [home.key.public]).erasure.recipients == everybody
+
+
+def test_a_certificate_of_an_earlier_version_says_nothing_of_recipients_and_holds(
+    known: tuple[NodeHome, bytes],
+) -> None:
+    home, data = known
+    found = ProvenCertificate.from_bytes(data)
+    statement = json.loads(unseal(found.envelope, "application/vnd.in-toto+json", home.key.public))
+    del statement["predicate"]["recipients"]
+    envelope = seal("application/vnd.in-toto+json", json.dumps(statement).encode(), home.key)
+    assert open_certificate(envelope, home.key.public).recipients == []
 
 
 @pytest.mark.parametrize(

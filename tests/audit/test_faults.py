@@ -16,7 +16,7 @@ from fedseg.audit.memory import Memory
 from fedseg.audit.proof import PROOF_START
 from fedseg.audit.review import review
 from fedseg.audit.verify import check_against_units, recompute_segmentation, verify_ledger
-from fedseg.certificate import ProvenCertificate
+from fedseg.certificate import ProvenCertificate, ToldRecipient
 from fedseg.errors import VerificationError
 from fedseg.ledger.export import export_ledger
 from fedseg.ledger.keys import SigningKey
@@ -597,6 +597,12 @@ def rounds_that_are_not_named(case: Case) -> None:
 @shows(Fault.STORE_LEFT_OUT)
 def a_store_that_is_not_named(case: Case) -> None:
     check_certificate(case, forged_certificate(case.certified, stores=[]))
+
+
+@shows(Fault.UNTOLD)
+def a_recipient_that_was_not_told(case: Case) -> None:
+    silent = ToldRecipient(recipient="mailer", status="failed", day="2025-06-02")
+    check_certificate(case, forged_certificate(case.certified, recipients=[silent]))
 
 
 @shows(Fault.CONTRADICTED)

@@ -27,6 +27,7 @@ ALLOWED = {
     ("node/approvals.py", "secrets"): "salts of commitments to the reasons of refusals",
     ("node/backup_keys.py", "secrets"): "keys of backups",
     ("node/erasure.py", "secrets"): "salts of commitments to certificates",
+    ("node/identities.py", "secrets"): "keys and nonces of identities that recipients are still to be told about",
     ("node/requests.py", "secrets"): "numbers of requests",
     ("node/sealed_file.py", "secrets"): "salts of the keys of sealed files",
     ("node/platforms.py", "secrets"): "tokens of privacy platforms",
