@@ -128,12 +128,11 @@ def _hold_against(facts: ErasureFacts, ledger: LedgerFacts) -> None:
 
 @contextmanager
 def _naming(fault: Fault) -> Generator[None]:
-    """Whatever fails inside has this fault, unless it names one itself."""
+    """Whatever fails inside has this fault."""
     try:
         yield
     except VerificationError as error:
-        if "fault" not in error.data:
-            accused(error, fault)
+        accused(error, fault)
         raise
     except (IndexError, KeyError, ValueError) as error:
         raise failed(fault, "a part of it cannot be read") from error
