@@ -1,15 +1,27 @@
 """How far a certificate's checks go: what is just still true is believed, and blame falls on what is wrong."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fedseg.audit.certificate import review_certificates, verify_certificate
 from fedseg.audit.faults import Fault
 from fedseg.audit.verify import verify_ledger
-from fedseg.certificate import FILE_START, SALT_BYTES, ErasedStore, ProvenCertificate, commitment
+from fedseg.certificate import (
+    FILE_START,
+    PAYLOAD_TYPE,
+    SALT_BYTES,
+    ErasedStore,
+    ProvenCertificate,
+    commitment,
+    open_certificate,
+)
 from fedseg.errors import VerificationError
+from fedseg.ledger.canonical import canonical
+from fedseg.ledger.dsse import seal, unseal
 from fedseg.ledger.keys import SigningKey
 from fedseg.node.contribute import contribute
 from fedseg.node.erasure import erase, proven_certificate
@@ -54,7 +66,8 @@ def test_rounds_of_the_same_day_and_later_may_follow_an_erasure(tmp_path: Path) 
 def test_a_unit_that_has_adopted_no_policy_yet_certifies_all_the_same(tmp_path: Path) -> None:
     home = make_federation(tmp_path / "federation", {"north": 60, "south": 50}).home("north")
     found = verify_certificate(true_certificate(home), [], verify_ledger(home.path / "ledger.db", home.key.public))
-    assert (found.erasure.drawn, found.erasure.rho) == ([], 0)
+    assert found.erasure.drawn == []
+    assert found.erasure.rho == 0
 
 
 def test_its_own_unit_s_key_is_found_among_others(home: NodeHome) -> None:
@@ -107,3 +120,47 @@ def test_what_was_done_is_said_in_the_same_words_for_ever(home: NodeHome) -> Non
     }
     vacuumed = "rows deleted in a database that was told to vacuum"
     assert ErasedStore(store="consent", method=vacuumed).method == vacuumed
+
+
+@pytest.mark.parametrize(
+    "changes", [{"salt": bytes(31)}, {"salt": bytes(33)}, {"path": (bytes(31),)}], ids=["short", "long", "path"]
+)
+def test_a_salt_or_a_path_of_another_length_is_no_certificate(home: NodeHome, changes: dict[str, Any]) -> None:
+    data = replace(ProvenCertificate.from_bytes(true_certificate(home)), **changes).to_bytes()
+    with pytest.raises(VerificationError, match="of another length"):
+        ProvenCertificate.from_bytes(data)
+    with pytest.raises(VerificationError) as refused:
+        verify_certificate(data, [home.key.public])
+    assert refused.value.data["fault"] == "C1-form"
+
+
+@pytest.mark.parametrize("data", [b"{", b'{"envelope":{},"leaf":0,"log_proof":"","path":[],"salt":"no hexadecimal"}'])
+def test_what_cannot_be_read_is_refused_in_so_many_words(data: bytes) -> None:
+    with pytest.raises(VerificationError, match="cannot be read"):
+        ProvenCertificate.from_bytes(data)
+
+
+def test_the_file_says_what_it_is(home: NodeHome) -> None:
+    data = true_certificate(home)
+    file = json.loads(data)
+    assert (file["kind"], file["version"]) == ("fedseg-erasure-certificate", 1)
+    found = ProvenCertificate.from_bytes(data)
+    statement = json.loads(unseal(found.envelope, PAYLOAD_TYPE, home.key.public))
+    assert [one["name"] for one in statement["subject"]] == ["unit:north/stores"]
+    assert statement["predicate"]["delta"] == "1/1000000"
+    twice = canonical({**statement, "subject": statement["subject"] * 2})
+    with pytest.raises(VerificationError):
+        open_certificate(seal(PAYLOAD_TYPE, twice, home.key), home.key.public)
+
+
+@pytest.mark.parametrize(("length", "stands"), [(0, False), (1, True), (200, True), (201, False)])
+def test_a_controller_has_a_name_that_fits_a_line(home: NodeHome, length: int, *, stands: bool) -> None:
+    found = ProvenCertificate.from_bytes(true_certificate(home))
+    statement = json.loads(unseal(found.envelope, PAYLOAD_TYPE, home.key.public))
+    statement["predicate"]["controller"] = "x" * length
+    envelope = seal(PAYLOAD_TYPE, canonical(statement), home.key)
+    if stands:
+        assert len(open_certificate(envelope, home.key.public).controller) == length
+    else:
+        with pytest.raises(VerificationError):
+            open_certificate(envelope, home.key.public)
