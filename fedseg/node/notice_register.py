@@ -196,8 +196,8 @@ class NoticeRegister:
         """
         with self._transaction() as connection:
             row = connection.execute(
-                "SELECT notice.facts, request.facts, key, sealed FROM notice JOIN request ON request.id = request"
-                " LEFT JOIN identity ON identity.request = request.id"
+                "SELECT notice.facts, request.facts, key, sealed FROM notice"
+                " JOIN request ON request.id = notice.request LEFT JOIN identity ON identity.request = request.id"
                 " WHERE next_attempt <= ? AND recipient NOT IN (SELECT value FROM json_each(?))"
                 " ORDER BY next_attempt, notice.id LIMIT 1",
                 (_moment(now), json.dumps(sorted(leave_out))),

@@ -22,6 +22,8 @@ REQUEST_TYPES: Final = (Right.ACCESS, Right.PORTABILITY, Right.ERASURE)
 """All that OpenDSR knows; they have the same names here."""
 CUSTOMER: Final = "controller_customer_id"
 """OpenDSR's name of the identity by which recipients know a customer."""
+PENDING: Final = "pending"
+"""What a platform knows of a request that was noted."""
 ENDED: Final = frozenset({"completed", "cancelled"})
 """What stands under a ticket stays so."""
 FORMAT: Final = "raw"
@@ -202,7 +204,7 @@ def status_of(noted: Sequence[SubjectRequest]) -> str:
     """OpenDSR's word for all that stands under one ticket: several, if the person is known by several identifiers."""
     statuses = {one.status for one in noted}
     if statuses == {Status.OPEN}:
-        return "pending"
+        return PENDING
     if statuses == {Status.REVOKED}:
         return "cancelled"
     return "completed" if all(one.is_final for one in statuses) else "in_progress"

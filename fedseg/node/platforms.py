@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from fedseg.errors import SettingsError, StorageError
 from fedseg.node.home import LOCAL, NodeHome
 from fedseg.node.opendsr import IdentityType
+from fedseg.node.post import origin_of
 from fedseg.private_file import replacing
 
 PLATFORMS_FILE: Final = "platforms.toml"
@@ -27,6 +28,8 @@ class Platform(BaseModel):
     token_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     identity_type: IdentityType
     """OpenDSR's name of the identity whose values stand in the unit's source."""
+    callback_origin: Annotated[str, Field(pattern=r"^https://[^/?#@]+:[0-9]{1,5}$")] | None = None
+    """`https://HOST:PORT` of the addresses at which it may be told where its requests stand; nowhere if None."""
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -53,8 +56,14 @@ def load_platforms(home: NodeHome) -> dict[str, Platform]:
         raise _unusable(f"{path} does not follow its schema") from error
 
 
-def admit(home: NodeHome, name: str, identity_type: str) -> str:
+def admit(home: NodeHome, name: str, identity_type: str, callbacks: str | None = None) -> str:
     """Let a platform hand in requests; one that may already gets another token.
+
+    Args:
+        home: The unit.
+        name: The unit's name for it.
+        identity_type: OpenDSR's name of the identity whose values stand in the unit's source.
+        callbacks: `https://HOST[:PORT]` at which it may be told where its requests stand; nowhere if None.
 
     Returns:
         The new token, which is kept nowhere.
@@ -65,13 +74,20 @@ def admit(home: NodeHome, name: str, identity_type: str) -> str:
     """
     token = secrets.token_urlsafe(TOKEN_BYTES)
     new = {"token_sha256": _hash(token), "identity_type": identity_type}
-    known = {one: platform.model_dump() for one, platform in load_platforms(home).items()}
+    if callbacks is not None:
+        new["callback_origin"] = origin_of(callbacks) or callbacks
+    known = {one: platform.model_dump(exclude_none=True) for one, platform in load_platforms(home).items()}
     try:
         platforms = _PLATFORMS.validate_python({**known, name: new})
     except ValidationError as error:
         raise _unusable(f"{name}, {identity_type}: a name is of a-z, 0-9 and -, a type of a-z, 0-9 and _") from error
-    _write(home, _PLATFORMS.dump_python(platforms))
+    _write(home, _PLATFORMS.dump_python(platforms, exclude_none=True))
     return token
+
+
+def may_call(platform: Platform, url: str) -> bool:
+    """Whether a platform may be told something at this address."""
+    return platform.callback_origin is not None and origin_of(url) == platform.callback_origin
 
 
 def holder_of(platforms: dict[str, Platform], token: str) -> str | None:

@@ -12,10 +12,13 @@ from typing import Any, Final
 from fedseg.certificate import drawn_rounds
 from fedseg.errors import DataError, RightsRequestError
 from fedseg.node.home import NodeHome
+from fedseg.node.identities import Identities
+from fedseg.node.notice_register import Telling
 from fedseg.node.rights_register import OpenRequest
 from fedseg.node.source import rows_of, subject_key
 from fedseg.policy.consent import EVERY_PURPOSE, ConsentEvent
 from fedseg.policy.document import load_policy
+from fedseg.policy.notices import TOLD
 from fedseg.policy.rights import Regulation, Right, SubjectRequest
 from fedseg.privacy.account import PrivacyAccount
 from fedseg.privacy.budget import fraction_text
@@ -85,17 +88,27 @@ def receive(home: NodeHome, order: Order, right: Right, now: datetime) -> list[S
 def begin(home: NodeHome, order: Order, right: Right, now: datetime) -> list[SubjectRequest]:
     """Begin to work on requests, noting down those that were not; who is to be erased is not counted any more.
 
+    Where the law has recipients told, what each of them is to be told stands there from the same moment on.
+
     Raises:
         RightsRequestError: As `receive`; or if a proof of identity is still missing.
     """
-    noted = receive(home, order, right, now)
-    erased = order.subjects(home) if right is Right.ERASURE else []
+    noted, subjects = receive(home, order, right, now), order.subjects(home)
+    identities = Identities(home, dict(zip(subjects, order.identifiers, strict=True)))
     with home.rights() as rights:
-        return rights.change([one.id for one in noted], SubjectRequest.start, suppress=erased)
+        return rights.change(
+            [one.id for one in noted],
+            SubjectRequest.start,
+            suppress=subjects if right is Right.ERASURE else (),
+            telling=Telling(now, identities.seal) if right in TOLD else None,
+        )
 
 
 def set_vetoes(home: NodeHome, order: Order, right: Right, now: datetime) -> list[SubjectRequest]:
     """Restriction, objection, opting out, limiting: for every purpose, from the next round on.
+
+    Returns:
+        The requests: fulfilled, or in progress while a recipient has not acknowledged that it was told.
 
     Raises:
         RightsRequestError: As `begin`, or if the right is no veto.
@@ -113,7 +126,29 @@ def set_vetoes(home: NodeHome, order: Order, right: Right, now: datetime) -> lis
             for subject in order.subjects(home)
             for kind in VETOES[right]
         )
-    return fulfil(home, begun, now)
+    return _fulfil_answered(home, begun, now)
+
+
+def rectify(home: NodeHome, order: Order, now: datetime) -> list[SubjectRequest]:
+    """Note down that the unit's source has been put right for these people, and have recipients told.
+
+    Returns:
+        As `set_vetoes`.
+
+    Raises:
+        RightsRequestError: As `begin`.
+    """
+    return _fulfil_answered(home, begin(home, order, Right.RECTIFICATION, now), now)
+
+
+def _fulfil_answered(home: NodeHome, requests: Sequence[SubjectRequest], now: datetime) -> list[SubjectRequest]:
+    """The unit has done its part: fulfil the requests of which no recipient has to be told any more."""
+    today = now.astimezone(UTC).date()
+    ids = [one.id for one in requests]
+    with home.rights() as rights:
+        rights.notices.finish_here(ids)
+        answered = rights.notices.answered()
+        return rights.change(ids, lambda one: one.fulfil(today) if one.id in answered else one)
 
 
 def fulfil(home: NodeHome, requests: Sequence[SubjectRequest], now: datetime) -> list[SubjectRequest]:
@@ -144,8 +179,29 @@ def held_about(home: NodeHome, order: Order, right: Right, now: datetime) -> tup
         "request": begun.id,
         "rows": rows_of(home, subject),
         "consents": consents,
+        "recipients": _recipients(home, subject),
         **_processing(home),
     }
+
+
+def _recipients(home: NodeHome, subject: bytes) -> list[dict[str, Any]]:
+    """Who got a person's data, and what they were told of requests that are still open: Articles 15(1)(c) and 19."""
+    with home.rights() as rights:
+        got = rights.notices.recipients_of(subject)
+        open_ = {one.request.id: one.request.right for one in rights.requests() if one.subject == subject}
+        told = [one for id_, notices in rights.notices.notices().items() if id_ in open_ for one in notices]
+    return [
+        {
+            "recipient": one.recipient,
+            "handed_over": one.handed.isoformat(),
+            "told": [
+                {"right": open_[notice.request].value, "status": notice.status.value}
+                for notice in told
+                if notice.recipient == one.recipient
+            ],
+        }
+        for one in got
+    ]
 
 
 def _processing(home: NodeHome) -> dict[str, Any]:

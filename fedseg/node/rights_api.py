@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -25,6 +25,7 @@ from starlette.routing import Mount, Route
 from fedseg.errors import FedsegError, RightsRequestError
 from fedseg.node.home import NodeHome
 from fedseg.node.opendsr import (
+    PENDING,
     PlatformRequest,
     cancellation,
     discovery,
@@ -36,7 +37,7 @@ from fedseg.node.opendsr import (
     status_of,
     ticket_of,
 )
-from fedseg.node.platforms import Platform, holder_of, load_platforms
+from fedseg.node.platforms import Platform, holder_of, load_platforms, may_call
 from fedseg.node.requests import receive
 from fedseg.node.rights_register import OpenRequest
 from fedseg.node.seal import Seal
@@ -177,12 +178,21 @@ class _Api:
         with self._home.rights() as rights:
             known = rights.with_ticket(order.ticket)
         if not known:
-            return receive(self._home, order, asked.right, now)
+            noted = receive(self._home, order, asked.right, now)
+            self._remember_callbacks(platform, order.ticket, asked.status_callback_urls, now)
+            return noted
         # Of a request that has ended nobody can say any more whom it was about: that is another one, too.
         wanted = {(subject, asked.right, order.regulation, order.received) for subject in order.subjects(self._home)}
         if wanted != {(one.subject, one.request.right, one.request.regulation, one.request.received) for one in known}:
             raise HTTPException(409, "this subject_request_id is that of another request, or of one that has ended")
         return [one.request for one in known]
+
+    def _remember_callbacks(self, platform: str, ticket: str, urls: Sequence[str], now: datetime) -> None:
+        """Those that the unit will call: any other is passed over, as the reference says."""
+        admitted = load_platforms(self._home).get(platform)
+        wanted = [one for one in urls if admitted is not None and may_call(admitted, one)]
+        with self._home.rights() as rights:
+            rights.notices.call_back(ticket, wanted, PENDING, now)
 
     def _known(self, platform: str, id_: str) -> list[OpenRequest]:
         with self._home.rights() as rights:
