@@ -39,15 +39,17 @@ def unseal(envelope: bytes, payload_type: str, public_key: PublicKey) -> bytes:
     Raises:
         VerificationError: If it is no envelope, of another type, or not signed by the key.
     """
+    if len(envelope) > LIMIT_BYTES:
+        raise _failed(f"it has more than {LIMIT_BYTES} bytes")
     try:
-        match json.loads(envelope[: LIMIT_BYTES + 1]):
+        match json.loads(envelope):
             case {"payload": str(encoded), "payloadType": str(kind), "signatures": [{"sig": str(signed), **_rest}]}:
                 payload, signature = decode_base64(encoded), decode_base64(signed)
             case _:
                 raise _failed("it is not a payload, its type and one signature")
-    except ValueError as error:  # no JSON, no UTF-8, no base64
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, no base64; or JSON without end
         raise _failed("it cannot be read") from error
-    if len(envelope) > LIMIT_BYTES or kind != payload_type:
+    if kind != payload_type:
         raise _failed(f"it is not one of {payload_type}")
     if not public_key.verify(signature, pre_authentication_encoding(kind, payload)):
         raise _failed(f"it is not signed by the key {public_key.fingerprint()}")

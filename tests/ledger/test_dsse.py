@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fedseg.errors import VerificationError
-from fedseg.ledger.dsse import LIMIT_BYTES, seal, unseal
+from fedseg.ledger.dsse import seal, unseal
 from fedseg.ledger.keys import SigningKey
 
 KEY = SigningKey.generate()
@@ -15,6 +15,14 @@ SEALED = json.loads(seal(TYPE, b"payload", KEY))
 
 def test_what_was_sealed_comes_out() -> None:
     assert unseal(seal(TYPE, b"payload", KEY), TYPE, KEY.public) == b"payload"
+
+
+def test_an_envelope_may_have_256_kibibytes() -> None:
+    assert unseal(json.dumps(SEALED).encode().ljust(262_144), TYPE, KEY.public) == b"payload"
+
+
+def test_it_says_which_key_has_signed() -> None:
+    assert SEALED["signatures"][0]["keyid"] == KEY.public.fingerprint()
 
 
 def test_envelopes_of_other_programs_are_read_too() -> None:
@@ -36,7 +44,8 @@ def test_envelopes_of_other_programs_are_read_too() -> None:
         (json.dumps(SEALED | {"payloadType": "text/plain"}).encode(), "not one of application/example"),
         (json.dumps(SEALED | {"payload": "cGF5bG9hZQ=="}).encode(), "not signed by the key"),
         (seal(TYPE, b"payload", SigningKey.generate()), "not signed by the key"),
-        (json.dumps(SEALED).encode() + b" " * LIMIT_BYTES, "not one of application/example"),
+        (b"[" * 200_000, "cannot be read"),
+        (json.dumps(SEALED).encode().ljust(262_145), "more than 262144 bytes"),
     ],
 )
 def test_anything_else_is_refused(envelope: bytes, why: str) -> None:
