@@ -13,9 +13,10 @@ from pathlib import Path
 
 from benchmarks.output import Row, parser, show
 from fedseg.node.erasure import erase
-from fedseg.node.home import LOCAL, NodeHome, NodeSettings, SourceSettings
+from fedseg.node.home import LOCAL, NodeHome, NodeSettings
 from fedseg.node.requests import Order
 from fedseg.node.source import subject_key
+from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.consent import ConsentEvent
 from fedseg.policy.purposes import Purpose
 from fedseg.simulation.shipped import shipped

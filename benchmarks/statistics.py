@@ -34,8 +34,9 @@ from fedseg.clustering.lattice import Lattice, Statistic, StepTerms
 from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.schedule import Budget, Profile, step_terms
 from fedseg.clustering.statistics import VECTOR_ENTRIES, customer_vectors, summarize
-from fedseg.node.home import NodeHome, NodeSettings, SourceSettings
+from fedseg.node.home import NodeHome, NodeSettings
 from fedseg.node.source import open_source, subject_key
+from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.consent import ConsentEvent, fold
 from fedseg.policy.document import load_policy
 from fedseg.policy.gate import admit, decide

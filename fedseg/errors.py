@@ -75,6 +75,13 @@ class MappingError(SettingsError):
     summary = "A mapping for consent exports is missing, or does not follow its schema."
 
 
+class ViewError(SettingsError):
+    """A unit's feature view holds something that is not allowed."""
+
+    code = "E206"
+    summary = "A feature view asks for something that is not allowed: it could let one customer change another's features."
+
+
 class PolicyError(FedsegError):
     """The unit's policy does not allow what was asked."""
 

@@ -21,8 +21,9 @@ from fedseg.federation import wire
 from fedseg.federation.client_app import make_client_app
 from fedseg.federation.loopback import LoopbackGrid
 from fedseg.node.approvals import approve
-from fedseg.node.home import LOCAL, NodeHome, NodeSettings, SourceSettings
+from fedseg.node.home import LOCAL, NodeHome, NodeSettings
 from fedseg.node.source import subject_key
+from fedseg.node.sources.settings import SourceSettings
 from fedseg.plan import Plan, parse_plan
 from fedseg.policy.consent import ConsentEvent
 from fedseg.policy.purposes import Purpose

@@ -55,7 +55,7 @@ def init(
     from fedseg.deploy import node
     from fedseg.deploy.certificates import fingerprint
     from fedseg.deploy.users import choose
-    from fedseg.node.home import SourceSettings
+    from fedseg.node.sources.settings import SourceSettings
 
     users = choose(network_user, data_user, single_user=single_user, options=("--network-user", "--data-user"))
     written = data_format or _format_of(data)

@@ -23,8 +23,9 @@ from fedseg.deploy.users import (
     require_ready,
 )
 from fedseg.errors import DeploymentError, FedsegError, NotAdmittedError, NotStartedError
-from fedseg.node.home import NodeHome, NodeSettings, SourceSettings
+from fedseg.node.home import NodeHome, NodeSettings
 from fedseg.node.source import open_source
+from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.document import load_policy
 
 PROCESSES: Final = ("network", "data")

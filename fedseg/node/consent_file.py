@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Final, Self
 
 from fedseg.errors import ConsentEventError, DataError, MissingColumnError
 from fedseg.node.consent_mapping import ConsentMapping, refused
-from fedseg.node.source import BYTE_ORDER_MARK
+from fedseg.node.sources.lines import BYTE_ORDER_MARK
 
 LINE_BYTES_MAX: Final = 2**20
 """A longer line is refused."""

@@ -22,7 +22,8 @@ from fedseg.node.consent_file import ConsentFile, Record
 from fedseg.node.consent_mapping import ConsentMapping, ReadEvent, load_mapping, read_events, read_identifier
 from fedseg.node.home import LOCAL, NodeHome
 from fedseg.node.register import DELIVERY_SCHEMA, EVIDENCE, Delivery, ImportNote
-from fedseg.node.source import BYTE_ORDER_MARK, subject_key
+from fedseg.node.source import subject_key
+from fedseg.node.sources.lines import BYTE_ORDER_MARK
 from fedseg.policy.consent import EVENT_SCHEMA, ConsentEvent, Status
 from fedseg.policy.purposes import Purpose
 from fedseg.private_file import replacing

@@ -29,6 +29,7 @@ from fedseg.ledger.store import Ledger
 from fedseg.node.register import ConsentRegister
 from fedseg.node.register_place import RegisterSettings, create_register, open_register
 from fedseg.node.rights_register import RightsRegister
+from fedseg.node.sources.settings import SourceSettings
 from fedseg.privacy.entries import OfficerSignature
 from fedseg.privacy.signatures import read_policy_signatures
 from fedseg.private_file import write_new
@@ -36,20 +37,6 @@ from fedseg.private_file import write_new
 LOCAL = "LOCAL"
 RIGHTS_FILE = "rights.db"
 _ROUNDS_LOCK = "rounds.lock"
-
-
-class SourceSettings(BaseModel):
-    """Where the customers are and which column holds what."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    path: str
-    """File, relative to the home."""
-    format: Literal["csv", "parquet"]
-    subject: str
-    """Column with the customer's identifier; hashed with the unit's own key as it is read."""
-    columns: dict[str, str] = {}
-    """Column in the source by feature name, where they differ."""
 
 
 class NodeSettings(BaseModel):
@@ -203,8 +190,8 @@ class NodeHome:
 
     @property
     def source_sha256(self) -> str:
-        """Hash of the source settings: which file, identifier and columns are read."""
-        return sha256_hex(canonical(self.settings.source.model_dump()))
+        """Hash of the source settings: which file or table, identifier, columns and expressions are read."""
+        return sha256_hex(canonical(self.settings.source.facts()))
 
     @property
     def register_file(self) -> Path:

@@ -1,4 +1,6 @@
-"""Taking people's rows out of a unit's file of customers: the file is written anew without them, then put in its place.
+"""Taking people's rows out of a unit's files of customers: each is written anew without them, then put in its place.
+
+A database is only ever read: there, fedseg says what to delete, and looks whether it is gone.
 
 Whoever reads the old file at that moment goes on reading it to its end; whoever opens it later sees the new one. Lines
 of others stay as they are, byte for byte. Blocks that the old file had on the disk are freed, not overwritten.
@@ -17,12 +19,16 @@ import pyarrow.parquet as pq
 
 from fedseg.errors import StorageError
 from fedseg.node.home import NodeHome
-from fedseg.node.source import BATCH_ROWS, BYTE_ORDER_MARK, fields_in, identifiers_of, open_source, subject_key
+from fedseg.node.source import open_stored, subject_key
+from fedseg.node.sources.cells import identifiers_of
+from fedseg.node.sources.files import BATCH_ROWS, Files, files_of
+from fedseg.node.sources.lines import BYTE_ORDER_MARK, fields_in
+from fedseg.node.sources.rows import Rows
 from fedseg.private_file import sync_directory, write_new
 
 
 def erase_rows(home: NodeHome, subjects: Collection[bytes]) -> None:
-    """Remove every row of these people from the unit's source; a file without such a row stays as it is.
+    """Remove every row of these people from the unit's files; a file without such a row stays as it is.
 
     A line of a CSV file that is no record by itself, and so is never counted, goes too if one of its fields names one
     of them.
@@ -33,10 +39,24 @@ def erase_rows(home: NodeHome, subjects: Collection[bytes]) -> None:
 
     Raises:
         DataError, MissingColumnError: If the source cannot be read.
-        StorageError: If it cannot be written, or somebody else wrote it meanwhile; then it is as it was.
+        StorageError: If a file cannot be written, or somebody else wrote it meanwhile; then it is as it was. Or if a
+            database still holds a row of theirs.
     """
-    open_source(home, ())
-    path = home.path / home.settings.source.path
+    rows = open_stored(home)
+    if not isinstance(rows, Files):
+        _require_gone(home, rows, subjects)
+        return
+    for part in rows.parts():
+        _erase_rows_of(home, part, subjects)
+
+
+def source_files(home: NodeHome) -> list[Path]:
+    """The files that hold the unit's customers; none if a database server does."""
+    settings = home.settings.source
+    return [] if settings.format == "postgresql" else files_of(home.path / settings.path, settings.format)
+
+
+def _erase_rows_of(home: NodeHome, path: Path, subjects: Collection[bytes]) -> None:
     draft = path.with_name(f".{path.name}.erasing")
     write = _write_parquet if home.settings.source.format == "parquet" else _write_csv
     try:
@@ -58,13 +78,39 @@ def named_in_source(home: NodeHome, subjects: Collection[bytes]) -> list[bytes]:
         DataError, MissingColumnError: If the source cannot be read.
         StorageError: As `erase_rows`.
     """
-    open_source(home, ())
-    path, secret = home.path / home.settings.source.path, home.subject_secret
-    named = _named_in_parquet if home.settings.source.format == "parquet" else _named_in_csv
-    try:
-        return list(dict.fromkeys(one for one in named(home, path) if one and subject_key(one, secret) in subjects))
-    except OSError as error:
-        raise _unwritten(path, error.strerror or "unknown cause") from error
+    rows, secret = open_stored(home), home.subject_secret
+    named = _named_in_files(home, rows) if isinstance(rows, Files) else _named_in(home, rows)
+    return list(dict.fromkeys(one for one in named if one and subject_key(one, secret) in subjects))
+
+
+def _require_gone(home: NodeHome, rows: Rows, subjects: Collection[bytes]) -> None:
+    """Nobody of them has a row in the database."""
+    secret, settings = home.subject_secret, home.settings.source
+    if subjects and any(one and subject_key(one, secret) in subjects for one in _named_in(home, rows)):
+        column = settings.subject.replace('"', '""')
+        statement = f'DELETE FROM {settings.table} WHERE "{column}" IN (...)'  # noqa: S608 (for people)
+        raise StorageError(
+            "the database still holds rows of people who are to be erased",
+            why="fedseg only reads it, so it erases nothing there; none of them is counted meanwhile",
+            fix=(
+                f"let its operator run, with the identifiers of the request: {statement}; then VACUUM, and see to its "
+                "copies and backups; then run the same command again, which looks for them"
+            ),
+        )
+
+
+def _named_in(home: NodeHome, rows: Rows) -> Iterator[bytes | None]:
+    for batch in rows.read([home.settings.source.subject]):
+        yield from identifiers_of(batch.column(0))
+
+
+def _named_in_files(home: NodeHome, rows: Files) -> Iterator[bytes | None]:
+    named = _named_in_parquet if rows.kind == "parquet" else _named_in_csv
+    for part in rows.parts():
+        try:
+            yield from named(home, part)
+        except OSError as error:
+            raise _unwritten(part, error.strerror or "unknown cause") from error
 
 
 def _make_alike(draft: Path, path: Path) -> None:

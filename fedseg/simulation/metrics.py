@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin_min
 
 from fedseg.clustering.features import FEATURE_MAX
-from fedseg.node.source import read_cells
+from fedseg.node.sources.cells import read_cells
 from fedseg.plan import Plan
 from fedseg.segments.segmentation import Segmentation
 

@@ -13,8 +13,9 @@ import pyarrow.csv as pc_csv
 import tomli_w
 
 from fedseg.errors import ScenarioError, SettingsError, StorageError
-from fedseg.node.home import LOCAL, NodeHome, NodeSettings, SourceSettings
+from fedseg.node.home import LOCAL, NodeHome, NodeSettings
 from fedseg.node.source import subject_key
+from fedseg.node.sources.settings import SourceSettings
 from fedseg.plan import parse_plan
 from fedseg.server.home import ServerHome
 from fedseg.simulation.data import all_customers, split_units, synthetic_consents

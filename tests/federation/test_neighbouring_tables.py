@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fedseg.federation import wire
 from fedseg.federation.loopback import LoopbackGrid
 from fedseg.federation.server_app import run_plan
-from fedseg.node.source import BLOCK_BYTES, subject_key
+from fedseg.node.source import subject_key
+from fedseg.node.sources.files import BLOCK_BYTES
 from fedseg.policy.consent import ConsentEvent
 from fedseg.policy.purposes import Purpose
 from fedseg.privacy.noise import SimulatedNoise

@@ -12,7 +12,8 @@ from fedseg.governance.facts import UnitFacts
 from fedseg.governance.measures import PROGRAM
 from fedseg.governance.record import COLUMNS, cell_text, record, to_csv, to_json
 from fedseg.governance.statements import TO_BE_FILLED, blanks
-from fedseg.node.home import NodeSettings, SourceSettings
+from fedseg.node.home import NodeSettings
+from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.document import Policy
 from tests.governance.conftest import SHIPPED, FactsOf
 

@@ -26,11 +26,12 @@ from fedseg.node import erasure, source_erasure
 from fedseg.node.contribute import contribute
 from fedseg.node.erasure import erase, proven_certificate, sweep
 from fedseg.node.gate import decide_now
-from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome, SourceSettings
+from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome
 from fedseg.node.requests import Order
 from fedseg.node.rights_batch import log_days
 from fedseg.node.rights_register import OpenRequest, RightsRegister
 from fedseg.node.source import open_source, subject_key
+from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.document import load_policy
 from fedseg.policy.gate import admit
 from fedseg.policy.rights import Regulation, Right, Status, SubjectRequest

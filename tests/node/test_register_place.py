@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from fedseg.errors import DataError, SettingsError, StorageError
 from fedseg.node.consent_import import import_consents
-from fedseg.node.home import NodeHome, NodeSettings, SourceSettings
+from fedseg.node.home import NodeHome, NodeSettings
 from fedseg.node.postgres_register import PostgresRegister
 from fedseg.node.register import Register
 from fedseg.node.register_place import RegisterSettings, move_register, open_register
+from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.consent import ConsentEvent
 from fedseg.policy.purposes import Purpose
 from tests.chaos.conftest import Point, run_in_process

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from fedseg.clustering.features import NumericFeature
 from fedseg.columns import numbers
 from fedseg.errors import DataError, FedsegError, MissingColumnError, NotNumericError
-from fedseg.node import source
-from fedseg.node.home import NodeHome, SourceSettings
+from fedseg.node.home import NodeHome
 from fedseg.node.source import inspect_source, open_source, subject_key
+from fedseg.node.sources import files
+from fedseg.node.sources import lines as csv_lines
+from fedseg.node.sources.cells import NUMBER
+from fedseg.node.sources.settings import SourceSettings
 from fedseg.table import SUBJECT
 from tests.small_federation import CUSTOMERS_FILE, make_unit, policy_document
 
@@ -51,9 +54,9 @@ def values_of(home: NodeHome, feature: str = "visits") -> list[float | None]:
 @pytest.fixture
 def tiny_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a few lines then have as many block boundaries as files of gigabytes."""
-    monkeypatch.setattr(source, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(source, "LINE_BYTES_MAX", 48)
-    monkeypatch.setattr(source, "LINES_AT_ONCE", 2)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(csv_lines, "LINE_BYTES_MAX", 48)
+    monkeypatch.setattr(csv_lines, "LINES_AT_ONCE", 2)
 
 
 LINES = st.lists(
@@ -93,8 +96,8 @@ LEFT_OUT_ALONE = {
     "a carriage return inside": b"x,1\r1,2\n",
     "a carriage return inside quotes": b'x,"1\r1",2\n',
     "a cell of a million digits": b"x," + b"1" * 10**6 + b",2\n",
-    "a name longer than a block": b"x" * (3 * source.BLOCK_BYTES) + b",1,2\n",
-    "quotes longer than a block": b'x,"' + b'""' * source.BLOCK_BYTES + b'",2\n',
+    "a name longer than a block": b"x" * (3 * files.BLOCK_BYTES) + b",1,2\n",
+    "quotes longer than a block": b'x,"' + b'""' * files.BLOCK_BYTES + b'",2\n',
     "nothing": b"\n",
 }
 
@@ -109,8 +112,8 @@ def test_a_line_that_is_no_record_is_left_out_and_no_other(unit_with: UnitWith, 
 def test_a_carriage_return_at_a_block_boundary_stops_nothing(unit_with: UnitWith) -> None:
     # Arrow cuts a file into blocks at the last line end it sees, and takes a carriage return for one.
     filler = b"f" * 1000 + b",1,2\n"
-    before = filler * ((source.BLOCK_BYTES - len(HEADER)) // len(filler) - 2)
-    left = source.BLOCK_BYTES - len(HEADER) - len(before)
+    before = filler * ((files.BLOCK_BYTES - len(HEADER)) // len(filler) - 2)
+    left = files.BLOCK_BYTES - len(HEADER) - len(before)
     for shift in range(1, 40):
         odd = b"g" * (left - shift) + b',1,2\n"odd\rodd\rodd",1,2\n'
         assert len(rows_of(unit_with(HEADER + before + odd + filler))) == before.count(b"\n") + 2
@@ -144,7 +147,7 @@ def test_the_first_customer_never_passes_for_the_header(unit_with: UnitWith, hea
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(cells=st.lists(st.from_regex(source.NUMBER, fullmatch=True), min_size=1, max_size=30))
+@given(cells=st.lists(st.from_regex(NUMBER, fullmatch=True), min_size=1, max_size=30))
 @example(cells=["1e9999", "-1e9999", "1e-9999", "+5", ".5", "5.", "-0", "9" * 400, "0." + "0" * 400 + "1", "2e-324"])
 def test_whatever_counts_as_a_number_is_read_as_python_reads_it(unit_with: UnitWith, cells: list[str]) -> None:
     home = unit_with(HEADER + "".join(f"x,{cell},0\n" for cell in cells).encode())

@@ -16,8 +16,9 @@ from fedseg.clustering.categories import BinaryFeature, CategoricalFeature
 from fedseg.clustering.features import Feature, NumericFeature
 from fedseg.columns import Column
 from fedseg.errors import DataError, NotNumericError
-from fedseg.node.home import NodeHome, SourceSettings
+from fedseg.node.home import NodeHome
 from fedseg.node.source import inspect_source, open_source
+from fedseg.node.sources.settings import SourceSettings
 
 UnitWith = Callable[[bytes], NodeHome]
 

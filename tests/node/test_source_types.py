@@ -14,8 +14,9 @@ import pytest
 from fedseg.clustering.features import NumericFeature
 from fedseg.columns import numbers
 from fedseg.errors import DataError, MissingColumnError
-from fedseg.node.home import NodeHome, SourceSettings
+from fedseg.node.home import NodeHome
 from fedseg.node.source import inspect_source, open_source, subject_key
+from fedseg.node.sources.settings import SourceSettings
 from fedseg.table import SUBJECT
 
 NAMES = ("visits", "spend")

@@ -1,0 +1,63 @@
+"""Which adapter reads a unit's source: the settings say."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedseg.errors import SettingsError
+from fedseg.node.sources.files import Files
+from fedseg.node.sources.rows import Rows
+from fedseg.node.sources.settings import SourceSettings
+
+if TYPE_CHECKING:
+    from fedseg.node.sources.view import FeatureView
+
+
+def customer_rows(home: Path, settings: SourceSettings) -> Rows:
+    """The source with one row a customer: as it is stored, or as the unit's view makes it out of events.
+
+    Raises:
+        SettingsError: If a package is missing that this source needs, or the view cannot be used.
+    """
+    stored = stored_rows(home, settings)
+    return stored if settings.view is None else _view(stored, settings)
+
+
+def stored_rows(home: Path, settings: SourceSettings) -> Rows:
+    """The source as it is stored: of events each.
+
+    Args:
+        home: The unit's home; paths are relative to it.
+        settings: Where the source is.
+
+    Raises:
+        SettingsError: If a package is missing that this source needs.
+    """
+    if settings.table is None:
+        return Files(home / settings.path, "csv" if settings.format == "csv" else "parquet")
+    try:
+        if settings.format == "postgresql":
+            from fedseg.node.sources.postgres import PostgresTable  # noqa: PLC0415 (an extra)
+
+            return PostgresTable(settings.path, settings.table)
+        from fedseg.node.sources.duckdb_file import DuckDBTable  # noqa: PLC0415 (an extra)
+
+        return DuckDBTable(home / settings.path, settings.table)
+    except ImportError as error:
+        raise _missing(error, "postgres" if settings.format == "postgresql" else "sql") from error
+
+
+def _view(events: Rows, settings: SourceSettings) -> "FeatureView":
+    assert settings.view is not None
+    try:
+        from fedseg.node.sources.view import FeatureView  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise _missing(error, "sql") from error
+    return FeatureView(events, settings.subject, settings.view)
+
+
+def _missing(error: ImportError, extra: str) -> SettingsError:
+    return SettingsError(
+        "the data source cannot be used",
+        why=f"the package {error.name} is not installed",
+        fix=f"pip install 'fedseg[{extra}]'",
+    )
