@@ -250,6 +250,15 @@ class BundleError(TrustError):
     summary = "The server's application bundle is not on this unit's allow-list. None of its code was run."
 
 
+class EnrolmentError(TrustError):
+    """A request to join, or the answer to one, is not what it should be. Nobody was let in."""
+
+    code = "E711"
+    summary = (
+        "A request to join, or the answer to it, was changed, is too old, was used before, or is for somebody else."
+    )
+
+
 class DataError(FedsegError):
     """The unit's data is not what the plan's feature specification needs."""
 
@@ -318,6 +327,13 @@ class LedgerUnreadableError(VerificationError):
 
     code = "E902"
     summary = "The file is not a ledger that can be read: damaged, foreign, or of another version."
+
+
+class BrokenPromiseError(VerificationError):
+    """An empirical audit saw more privacy loss than is promised."""
+
+    code = "E903"
+    summary = "An empirical audit of the noise saw more privacy loss than is promised: a fault in the software."
 
 
 def every_error() -> list[type[FedsegError]]:

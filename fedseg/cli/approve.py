@@ -10,10 +10,10 @@ from fedseg.cli.output import Format, FormatOption, require_somebody, say, show,
 from fedseg.errors import SettingsError
 
 if TYPE_CHECKING:
-    from fedseg.node.approvals import Officer, Preflight
+    from fedseg.node.approvals import Preflight
     from fedseg.node.home import NodeHome
     from fedseg.plan import Plan
-    from fedseg.privacy.signatures import PlanSignature
+    from fedseg.privacy.signatures import Officer, PlanSignature
 
 NodeOption = Annotated[Path, typer.Option(envvar="FEDSEG_NODE", help="The unit's home: the directory with node.toml.")]
 OfficerOption = Annotated[
@@ -66,7 +66,7 @@ def approve(
             now=now,
             expected_sha256=agreed,
             max_units_attested=attested,
-            officer=_officer(officer, officer_key),
+            officer=chosen_officer(officer, officer_key),
             requester=signature,
         )
         if not found.waits_for:
@@ -91,7 +91,7 @@ def deny(
 
     home = NodeHome.open(node)
     found = Inbox(home).find(identifier)
-    refuse(home, found.plan.digest, reason, now=datetime.now(UTC), officer=_officer(officer, officer_key))
+    refuse(home, found.plan.digest, reason, now=datetime.now(UTC), officer=chosen_officer(officer, officer_key))
     facts = {"outcome": "denied", "plan_sha256": found.plan.digest}
     show(format_, facts, lambda: f"{found.plan.name}: denied\nhash   {found.plan.digest}")
 
@@ -115,7 +115,7 @@ def revoke(
     home = NodeHome.open(node)
     digest = approved_digest(home, identifier)
     ending = Ending.CANCELLED if keep_sent else Ending.REVOKED
-    returned = end_approval(home, digest, ending, now=datetime.now(UTC), officer=_officer(officer, officer_key))
+    returned = end_approval(home, digest, ending, now=datetime.now(UTC), officer=chosen_officer(officer, officer_key))
     facts = {"outcome": ending.value, "plan_sha256": digest, "rho_returned": fraction_text(returned)}
     show(
         format_,
@@ -127,12 +127,13 @@ def revoke(
 def read_officer(name: str, key: Path) -> "Officer":
     """An officer with the key from its file."""
     from fedseg.ledger.keys import SigningKey
-    from fedseg.node.approvals import Officer
+    from fedseg.privacy.signatures import Officer
 
     return Officer(name, SigningKey.load(key))
 
 
-def _officer(name: str | None, key: Path | None) -> "Officer | None":
+def chosen_officer(name: str | None, key: Path | None) -> "Officer | None":
+    """The officer whom two options name together; None if neither is given."""
     if name is None and key is None:
         return None
     if name is None or key is None:

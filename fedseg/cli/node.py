@@ -1,15 +1,27 @@
 """`fedseg node`: a unit's own machine, with the process that speaks to the server and the one that has the data."""
 
 import enum
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedseg.cli import backup
-from fedseg.cli.output import Format, FormatOption, say, show
-from fedseg.cli.processes import ForegroundOption, SingleUserOption, TimeoutOption, process_table, single_user_note
+from fedseg.cli.output import Format, FormatOption, print_result, say, show, table
+from fedseg.cli.processes import (
+    ForegroundOption,
+    SingleUserOption,
+    TimeoutOption,
+    compare,
+    process_table,
+    single_user_note,
+)
 from fedseg.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fedseg.deploy.enrolment import Request
+    from fedseg.deploy.settings import NodeDeployment
 
 app = typer.Typer(help="A unit's node: one process speaks to the server, the other has the data.", no_args_is_help=True)
 DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The node's directory.")]
@@ -36,10 +48,13 @@ def init(
     directory: DirectoryArgument,
     unit: Annotated[str, typer.Option(help="The unit's name, as in plans.")],
     server: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
-    ca: Annotated[Path, typer.Option(help="The server's ca.crt.", exists=True, dir_okay=False)],
     policy: Annotated[Path, typer.Option(help="POLICY.yaml; it is copied.", exists=True, dir_okay=False)],
     data: Annotated[Path, typer.Option(help="The customers' file; it stays where it is.")],
     subject: Annotated[str, typer.Option(help="Its column with the customer's identifier.")],
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="The server's ca.crt, if you have it already; else it comes with the answer.", exists=True),
+    ] = None,
     data_format: Annotated[
         DataFormat | None, typer.Option(help="How it is written; by its name's end unless said.")
     ] = None,
@@ -73,6 +88,69 @@ def init(
         "noise": made.noise,
     }
     show(format_, facts, lambda: _describe_new(facts))
+
+
+@app.command()
+def request(directory: DirectoryArgument, format_: FormatOption = Format.TEXT) -> None:
+    """Write the node's request to join, to send to the server's operator. No secret is in it, and no data."""
+    from fedseg.deploy import joining
+    from fedseg.deploy.settings import NodeDeployment
+
+    deployment = NodeDeployment.open(directory)
+    made = joining.request(deployment, now=datetime.now(UTC))
+    facts = _request_facts(deployment, made)
+    show(format_, facts, lambda: _describe_request(facts))
+
+
+@app.command()
+def renew(directory: DirectoryArgument, format_: FormatOption = Format.TEXT) -> None:
+    """Make a new key for the node, and a request to go on with it; the old one is used until the answer is here."""
+    from fedseg.deploy import joining
+    from fedseg.deploy.settings import NodeDeployment
+
+    deployment = NodeDeployment.open(directory)
+    made = joining.renew(deployment, now=datetime.now(UTC))
+    facts = _request_facts(deployment, made)
+    show(format_, facts, lambda: _describe_request(facts))
+
+
+@app.command()
+def check(
+    directory: DirectoryArgument,
+    answer: Annotated[
+        Path | None, typer.Option(help="Take in the server's answer first.", exists=True, dir_okay=False)
+    ] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="The server's fingerprint, as its operator has read it out to you.")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="PLAN.toml to check the data for; else the inbox.", exists=True, dir_okay=False)
+    ] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Look at everything that a first plan needs, each with its cure. Nothing that depends on a customer is sent."""
+    from fedseg.deploy.checks import check_node
+    from fedseg.deploy.settings import NodeDeployment
+    from fedseg.plan import parse_plan
+
+    deployment, now = NodeDeployment.open(directory), datetime.now(UTC)
+    asked = None if plan is None else parse_plan(plan.read_bytes())
+    if answer is not None:
+        _join(deployment, answer, fingerprint)
+    found = list(check_node(deployment, asked, now=now))
+    facts = {
+        "unit": deployment.terms.unit,
+        "ready": not any(one.error for one in found),
+        "checks": [{"name": one.name, "state": str(one.state), "says": one.says, "fix": one.fix} for one in found],
+        "LOCAL": {one.name: dict(one.local) for one in found if one.local},
+    }
+    failed = next((one.error for one in found if one.error), None)
+    if failed is not None:
+        failed.data = facts
+        if format_ is Format.TEXT:
+            print_result(_describe_checks(facts))
+        raise failed
+    show(format_, facts, lambda: f"{_describe_checks(facts)}\n\nready: fedseg node start {directory}")
 
 
 @app.command()
@@ -161,12 +239,55 @@ def _format_of(data: Path) -> DataFormat:
         ) from None
 
 
+def _join(deployment: "NodeDeployment", file: Path, fingerprint: str | None) -> None:
+    """Take an answer in; a server that the node knows from before needs nobody to compare its fingerprint."""
+    from fedseg.deploy import joining
+
+    document = file.read_bytes()
+    found = joining.read(deployment, document).fingerprint
+    if fingerprint is None and joining.known_server(deployment) != found:
+        say(f"fingerprint  {found} (of the server)")
+        compare("Is that what the server's operator reads out?", f"fedseg node check {deployment.path} --answer {file}")
+    joining.join(deployment, document, fingerprint=found if fingerprint is None else fingerprint)
+
+
+def _request_facts(deployment: "NodeDeployment", made: "Request") -> dict[str, Any]:
+    return {
+        "unit": made.unit,
+        "request": str(deployment.request),
+        "fingerprint": made.fingerprint,
+        "unit_key": made.unit_key,
+        "server": made.server,
+        "expires_at": made.expires_at,
+    }
+
+
+def _describe_request(facts: dict[str, Any]) -> str:
+    lines = [
+        f"wrote        {facts['request']}",
+        f"fingerprint  {facts['fingerprint']} (to read out to the server's operator)",
+        f"holds until  {facts['expires_at']}",
+        "next         send the file; with the answer: fedseg node check DIR --answer FILE",
+    ]
+    return "\n".join(lines)
+
+
+def _describe_checks(facts: dict[str, Any]) -> str:
+    rows = [[one["name"], one["state"].upper(), one["says"]] for one in facts["checks"]]
+    fixes = [f"{one['name']}: {one['fix']}" for one in facts["checks"] if one["state"] == "warn"]
+    local = [
+        f"LOCAL: {name}: " + ", ".join(f"{key.replace('_', ' ')} {count:,}" for key, count in counts.items())
+        for name, counts in facts["LOCAL"].items()
+    ]
+    return "\n".join([table([["check", "", "found"], *rows]), *([""] if fixes or local else []), *fixes, *local])
+
+
 def _describe_new(facts: dict[str, Any]) -> str:
     lines = [
         f"made {facts['directory']}",
         f"unit key   {facts['unit_key']} (for plans)",
-        f"node key   {facts['node_key']} (to read out to the server's operator)",
-        f"next       send {facts['public_key']} to the server's operator; then fedseg node start {facts['directory']}",
+        f"node key   {facts['node_key']}",
+        f"next       fedseg node request {facts['directory']}",
     ]
     return "\n".join([*lines, *([REHEARSAL] if facts["noise"] == "simulated" else [])])
 
@@ -174,7 +295,7 @@ def _describe_new(facts: dict[str, Any]) -> str:
 def _describe_connection(facts: dict[str, Any]) -> str:
     where = f"node {facts['node_id']} of {facts['server']} since {facts['since']}"
     said = (
-        f"{facts['unit']} is {where}"
+        f"{facts['unit']} is ONLINE: {where}"
         if facts["connected"]
         else f"{facts['unit']} is NOT connected to {facts['server']}"
     )

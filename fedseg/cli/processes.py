@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedseg.cli.output import say, table
+from fedseg.cli.output import require_somebody, say, table
 
 SingleUserOption = Annotated[
     bool, typer.Option("--single-user", help="Run everything as the calling user, who is not root: less is kept apart.")
@@ -29,3 +29,13 @@ def single_user_note(*, single: bool, lost: str) -> None:
     """Say what a single user gives up."""
     if single:
         say(f"NOTE one user runs everything here: {lost}; for real data name two system users")
+
+
+def compare(question: str, command: str) -> None:
+    """Ask whether a fingerprint that was printed is the one that somebody reads out.
+
+    Raises:
+        SettingsError: If nobody is there to say; then the fingerprint has to stand in the command.
+    """
+    require_somebody("say what was read out", f"{command} --fingerprint WHAT-WAS-READ-OUT")
+    typer.confirm(question, abort=True, err=True)

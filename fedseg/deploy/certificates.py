@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import (
@@ -16,6 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     load_pem_private_key,
+    load_ssh_private_key,
+    load_ssh_public_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -83,6 +86,46 @@ def new_node_key(comment: str) -> KeyPair:
     return KeyPair(private, public + b" " + comment.encode("ascii") + b"\n")
 
 
+def public_node_key(private: bytes) -> str:
+    """The public half of a node's key as OpenSSH writes it, without a comment.
+
+    Raises:
+        KeyFileError: If `private` is no private key of a node.
+    """
+    return _load_node_key(private).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii")
+
+
+def sign_with_node_key(private: bytes, data: bytes) -> bytes:
+    """A node key's signature of `data`: ECDSA with SHA-384, in DER.
+
+    Raises:
+        KeyFileError: If `private` is no private key of a node.
+    """
+    return _load_node_key(private).sign(data, ec.ECDSA(SHA384()))
+
+
+def _load_node_key(private: bytes) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = load_ssh_private_key(private, None)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _no_private_node_key("it is not one private key in OpenSSH's format, without a password") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _no_private_node_key("its key is of another kind: Flower takes NIST's curves alone")
+    return key
+
+
+def node_key_signed(public: str, signature: bytes, data: bytes) -> bool:
+    """Whether `signature` is of exactly `data`, by the node key with this public key in OpenSSH's format."""
+    try:
+        key = load_ssh_public_key(public.encode("ascii"))
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            return False
+        key.verify(signature, data, ec.ECDSA(SHA384()))
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
+        return False
+    return True
+
+
 def fingerprint(public: bytes) -> str:
     """A public key's fingerprint as `ssh-keygen -l` shows it, to compare over the telephone.
 
@@ -95,6 +138,12 @@ def fingerprint(public: bytes) -> str:
         raise not_a_node_key("it is not one line in OpenSSH's format") from error
     digest = base64.b64encode(hashlib.sha256(blob).digest()).decode("ascii").rstrip("=")
     return f"SHA256:{digest}"
+
+
+def _no_private_node_key(why: str) -> KeyFileError:
+    return KeyFileError(
+        "the file does not hold the private key of a node", why=why, fix="make a new one: fedseg node renew DIR"
+    )
 
 
 def not_a_node_key(why: str) -> KeyFileError:

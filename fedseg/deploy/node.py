@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fedseg.deploy.certificates import fingerprint, new_node_key, require_authority
 from fedseg.deploy.directory import give, make, new_directory, read_small, write_new
+from fedseg.deploy.joining import known_server, require_joined
 from fedseg.deploy.logs import LogMark
 from fedseg.deploy.preflight import check_server
 from fedseg.deploy.processes import ProcessState, Program, Supervisor, Tell
@@ -39,8 +40,8 @@ class NodePlan:
     unit: str
     server: str
     """HOST:PORT."""
-    ca: Path
-    """The server's ca.crt."""
+    ca: Path | None
+    """The server's ca.crt, if it came by a safe way already; else it comes with the server's answer."""
     policy: Path
     source: SourceSettings
     """Its path is absolute."""
@@ -69,9 +70,10 @@ def init(path: Path, plan: NodePlan) -> NodeDeployment:
         DataError: If the data cannot be read as said.
     """
     path = path.absolute()
-    policy, ca = plan.policy.read_bytes(), plan.ca.read_bytes()
+    policy, ca = plan.policy.read_bytes(), None if plan.ca is None else plan.ca.read_bytes()
     load_policy(policy)
-    require_authority(ca)
+    if ca is not None:
+        require_authority(ca)
     terms = terms_of(
         NodeTerms,
         {
@@ -99,12 +101,13 @@ def init(path: Path, plan: NodePlan) -> NodeDeployment:
     return NodeDeployment.open(path)
 
 
-def _make_room(part: Path, network: Account, data: Account, ca: bytes, unit: str) -> None:
+def _make_room(part: Path, network: Account, data: Account, ca: bytes | None, unit: str) -> None:
     """All of a node's directory but the unit's home."""
     me, key = caller(), new_node_key(unit)
     make(part / "network", network)
     write_new(part / "network" / "node.key", key.private, network)
-    write_new(part / "network" / "ca.crt", ca, network, 0o644)
+    if ca is not None:
+        write_new(part / "network" / "ca.crt", ca, network, 0o644)
     write_new(part / "node.pub", key.public, me, 0o644)
     make(part / "run", network, 0o2750, group=data.gid)
     make(part / "logs", me, 0o755)
@@ -127,6 +130,15 @@ def _require_private(data_file: Path, network: Account, data: Account) -> None:
         )
 
 
+def require_private(deployment: NodeDeployment) -> None:
+    """Check that the data process can read the customers, and the network process cannot.
+
+    Raises:
+        DeploymentError: If that is not so.
+    """
+    _require_private(_data_file(deployment), deployment.network_account, deployment.data_account)
+
+
 def supervisor(deployment: NodeDeployment) -> Supervisor:
     """The node's supervisor."""
     return Supervisor(deployment.supervisor, deployment.logs)
@@ -141,18 +153,20 @@ def start(
         The supervisor's process, for `Supervisor.attend`, in the foreground; None otherwise.
 
     Raises:
+        EnrolmentError: If the node has not joined.
         DeploymentError: If users, programs or data are not as they must be.
         UnreachableError, CertificateError, ClockError: If the server is not what it should be.
         NotAdmittedError: If the server does not let the node in.
         NotStartedError: If the node is not well within `timeout` seconds.
     """
+    require_joined(deployment)
     network, data = deployment.network_account, deployment.data_account
     for who in {network, data}:
         require_ready(who, deployment.path)
     require_isolation(data, "data")
-    _require_private(_data_file(deployment), network, data)
+    require_private(deployment)
     tell(f"asking {deployment.terms.server} as {network.name} (at most 30 s)")
-    check_server(network, deployment.terms.server, deployment.network / "ca.crt")
+    check_server(network, deployment.terms.server, deployment.authority)
     watched, programs = supervisor(deployment), _programs(deployment)
     watched.end_leftovers(programs)
     mark = LogMark.now(deployment.logs)
@@ -203,6 +217,7 @@ def facts(deployment: NodeDeployment) -> dict[str, Any]:
         "unit_key": _unit_key(deployment),
         "node_key": fingerprint(deployment.public_key.read_bytes()),
         "server": deployment.terms.server,
+        "server_fingerprint": known_server(deployment),
         "single_user": deployment.single_user,
         "noise": deployment.noise,
         "running": bool(states),
@@ -238,7 +253,7 @@ def _programs(deployment: NodeDeployment) -> list[Program]:
     network = python(
         "fedseg.federation.network",
         *("--server", deployment.terms.server),
-        *("--ca", deployment.network / "ca.crt"),
+        *("--ca", deployment.authority),
         *("--key", deployment.network / "node.key"),
         *("--socket", deployment.socket),
         *("--state", deployment.state),
@@ -264,8 +279,8 @@ def _missing(deployment: NodeDeployment, watched: Supervisor, mark: LogMark) -> 
             f"{deployment.terms.server} does not let this node in",
             why="it does not know the node's key, or a killed process of this node still counts as connected",
             fix=(
-                f"send {deployment.public_key} to the server's operator, for: fedseg server approve DIR "
-                f"{deployment.terms.unit} --key node.pub; after a kill, wait a minute and start the node again"
+                f"fedseg node request {deployment.path}, and send the file to the server's operator, for: "
+                "fedseg server approve DIR REQUEST; after a kill, wait a minute and start the node again"
             ),
         )
     states = {one.name: one for one in watched.states()}

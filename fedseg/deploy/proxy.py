@@ -13,6 +13,7 @@ from typing import Final
 
 from jinja2 import Environment, StrictUndefined
 
+from fedseg.deploy.certificates import Issued
 from fedseg.deploy.directory import read_small, replace
 from fedseg.deploy.processes import Supervisor, end_process
 from fedseg.deploy.settings import ServerDeployment
@@ -77,6 +78,17 @@ def write_body_limit(deployment: ServerDeployment, plans: Iterable[Plan]) -> int
     replace(deployment.proxy / "limits.conf", limits_conf(limit), deployment.proxy_account)
     Supervisor(deployment.supervisor, deployment.logs).signal(NAME, "HUP")
     return limit
+
+
+def certificate_pem(issued: Issued) -> bytes:
+    """The proxy's certificate with its key: one file, so that they are replaced in one step."""
+    return issued.certificate + issued.key
+
+
+def write_certificate(deployment: ServerDeployment, issued: Issued) -> None:
+    """Give the proxy another certificate; one that runs uses it for every connection from now on."""
+    replace(deployment.proxy / "server.pem", certificate_pem(issued), deployment.proxy_account)
+    Supervisor(deployment.supervisor, deployment.logs).signal(NAME, "HUP")
 
 
 def write_configuration(deployment: ServerDeployment) -> None:

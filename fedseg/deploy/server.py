@@ -9,11 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
-
 from fedseg.deploy import certificates, proxy
+from fedseg.deploy.admission import identity
 from fedseg.deploy.directory import give, make, new_directory, read_small, write_new
 from fedseg.deploy.logs import LogMark
 from fedseg.deploy.preflight import ask_health
@@ -24,7 +21,6 @@ from fedseg.deploy.settings import (
     ServerDeployment,
     ServerTerms,
     parse_address,
-    parse_unit,
     terms_of,
     write_terms,
 )
@@ -36,15 +32,21 @@ from fedseg.errors import (
     UnreachableError,
 )
 from fedseg.federation.flower.link import Link, NodeInfo
+from fedseg.privacy.entries import ApprovalRules
 from fedseg.server.home import ServerHome
 from fedseg.server.jobs import JobStore
+from fedseg.server.roster import Roster
 
 PROCESSES: Final = ("link", "coordinator", proxy.NAME)
 """Names of a server's processes, and of their logs."""
 
 
-def init(path: Path, *, hosts: Sequence[str], listen: str, server: Account, proxy_user: Account) -> ServerDeployment:
+def init(
+    path: Path, *, hosts: Sequence[str], listen: str, server: Account, proxy_user: Account, rules: ApprovalRules
+) -> ServerDeployment:
     """Make a server's directory: its home with new key and empty ledger, its authority and certificate, room to run.
+
+    `rules` say who lets units in, as `rules_of` makes them.
 
     Raises:
         SettingsError: If a value cannot be one.
@@ -69,6 +71,7 @@ def init(path: Path, *, hosts: Sequence[str], listen: str, server: Account, prox
             require_ready(who, path.parent)
         require_isolation(server, "link")
         home = ServerHome.create(part / "server")
+        Roster.create(home.roster_file, home.key, rules, now=datetime.now(UTC))
         give(part / "server", server)
         make(part / "jobs", server)
         make(part / "run", server, 0o2750, group=proxy_user.gid)
@@ -88,8 +91,7 @@ def _certify(part: Path, hosts: Sequence[str], proxy_user: Account) -> None:
     write_new(part / "ca" / "ca.key", authority.key, me)
     write_new(part / "ca.crt", authority.certificate, me, 0o644)
     make(part / "proxy", proxy_user)
-    write_new(part / "proxy" / "server.pem", issued.certificate, proxy_user)
-    write_new(part / "proxy" / "server.key", issued.key, proxy_user)
+    write_new(part / "proxy" / "server.pem", proxy.certificate_pem(issued), proxy_user)
     write_new(part / "proxy" / "limits.conf", proxy.limits_conf(proxy.IDLE_BODY_BYTES), proxy_user)
 
 
@@ -163,40 +165,18 @@ def stop(deployment: ServerDeployment, tell: Tell) -> bool:
     return ran
 
 
-def approve(deployment: ServerDeployment, unit: str, public_key: bytes) -> tuple[int, bool]:
-    """Let the node with this public key in, under the unit's name.
-
-    Returns:
-        The node's id, and whether it was let in before.
-
-    Raises:
-        SettingsError: If that cannot be a unit's name.
-        KeyFileError: If the bytes are no node's public key.
-        DeploymentError: If the unit or the key is registered otherwise.
-        UnreachableError: If the server does not run.
-    """
-    parse_unit(unit)
-    key = _as_the_link_knows_it(public_key)
-    with Link(deployment.socket) as link:
-        for node in link.nodes():
-            if node.unit == unit and node.public_key == key:
-                return node.node_id, True
-            if node.unit == unit:
-                raise DeploymentError(
-                    f"the unit {unit} has another key at this server",
-                    why="one unit is one node, and a plan could not tell two apart",
-                    fix=f"fedseg server status {deployment.path}",
-                )
-        return link.register(unit, public_key), False
-
-
 def facts(deployment: ServerDeployment) -> dict[str, Any]:
     """What is known of a server, running or not."""
     states = supervisor(deployment).states()
     nodes = _nodes(deployment) if states else None
+    roster = ServerHome.open(deployment.home).roster().state()
     return {
         "directory": str(deployment.path),
         "server_key": deployment.terms.server_key,
+        "fingerprint": identity(deployment),
+        "officers": sorted(roster.rules.rules.officers),
+        "single_operator": roster.single_operator,
+        "units": sorted(roster.members),
         "listen": deployment.terms.listen,
         "hosts": list(deployment.terms.hosts),
         "single_user": deployment.single_user,
@@ -218,16 +198,6 @@ def facts(deployment: ServerDeployment) -> dict[str, Any]:
             for job in JobStore.open(deployment.jobs).jobs()
         ],
     }
-
-
-def _as_the_link_knows_it(public_key: bytes) -> bytes:
-    try:
-        key = load_ssh_public_key(public_key)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise certificates.not_a_node_key("it is not one public key in OpenSSH's format") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise certificates.not_a_node_key("its key is of another kind: Flower takes NIST's curves alone")
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _nodes(deployment: ServerDeployment) -> list[NodeInfo] | None:

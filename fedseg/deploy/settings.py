@@ -2,7 +2,9 @@
 
 A node's directory                              A server's directory
     deployment.toml   this                          deployment.toml
-    node.pub          for the server's operator     ca.crt            for the nodes
+    request.json      for the server's operator     ca.crt            for the nodes
+    answer.json       what the operator sent        answers/          to the units' requests
+    node.pub          the node's public key
     unit/             the unit's home               ca/               the authority's key: root's alone
     network/          node's key, ca.crt, state     server/           the coordinator's home, and link.db
     run/              runtime.sock                  jobs/             submitted plans
@@ -104,6 +106,8 @@ def _host(text: str) -> str:
 
 
 User = Annotated[str, Field(pattern=_USER)]
+AddressText = Annotated[str, AfterValidator(_address)]
+"""HOST:PORT."""
 
 
 class _Terms(BaseModel):
@@ -119,7 +123,7 @@ class NodeTerms(_Terms):
     unit: Name
     unit_key: str
     """Public key that the unit began with, by which plans named it."""
-    server: Annotated[str, AfterValidator(_address)]
+    server: AddressText
     """HOST:PORT of the server."""
     network_user: User
     """Runs the process that speaks to the server and has no data."""
@@ -197,6 +201,21 @@ class NodeDeployment(Deployment):
         return self.path / "network"
 
     @property
+    def request(self) -> Path:
+        """The node's last request to join, to send."""
+        return self.path / "request.json"
+
+    @property
+    def answer(self) -> Path:
+        """The server's answer to it, once it was taken in."""
+        return self.path / "answer.json"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of the authority that vouches for the server; there once the node has joined."""
+        return self.network / "ca.crt"
+
+    @property
     def state(self) -> Path:
         """Where the network process says whether the server has let it in."""
         return self.network / "state.json"
@@ -266,6 +285,11 @@ class ServerDeployment(Deployment):
     def proxy(self) -> Path:
         """The proxy's own directory."""
         return self.path / "proxy"
+
+    @property
+    def answers(self) -> Path:
+        """Where the answers to units' requests are, to send."""
+        return self.path / "answers"
 
     @property
     def authority(self) -> Path:

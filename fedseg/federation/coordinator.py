@@ -15,7 +15,7 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 
 from fedseg.errors import FedsegError, JobCancelledError, LedgerUnreadableError, RunLostError, UnreachableError
-from fedseg.federation.flower.link import Link
+from fedseg.federation.flower.link import Link, NodeInfo
 from fedseg.federation.flower.sockets import start_log
 from fedseg.federation.server_app import RoundProgress, make_server_app
 from fedseg.federation.stopping import Stopping
@@ -37,11 +37,16 @@ WRITE_SECONDS = 1.0
 
 
 def turn(
-    home: ServerHome, jobs: JobStore, connect: Callable[[], Link], look: Callable[[], None] = lambda: None
+    home: ServerHome,
+    jobs: JobStore,
+    connect: Callable[[], Link],
+    belongs: Callable[[NodeInfo], bool],
+    look: Callable[[], None] = lambda: None,
 ) -> float:
     """Work on the job whose turn it is, if there is one; returns the seconds to wait before the next turn.
 
-    `look` is called between two looks at what is waited for; an exit that it raises ends the attempt.
+    A registered node that does not belong to the roster is asked nothing. `look` is called between two looks at what
+    is waited for; an exit that it raises ends the attempt.
 
     A job whose link goes away stays running and is tried again, as often as `Job.begun` allows.
     """
@@ -50,7 +55,8 @@ def turn(
         return IDLE_SECONDS
     try:
         with connect() as link:
-            _attempt(link, home, jobs, job, look)
+            roster = {node.unit: node.node_id for node in link.nodes() if belongs(node)}
+            _attempt(link, home, job, _Watch(jobs, job.id, look), roster)
     except (UnreachableError, RunLostError) as error:
         log.warning("job.waiting id=%s code=%s what=%s why=%s", job.id, error.code, error.what, error.why)
         _between_attempts(jobs, job.id, lost=True)
@@ -58,21 +64,21 @@ def turn(
     return 0.0
 
 
-def _attempt(link: Link, home: ServerHome, jobs: JobStore, job: Job, look: Callable[[], None]) -> None:
+def _attempt(link: Link, home: ServerHome, job: Job, watch: "_Watch", roster: Mapping[str, int]) -> None:
     """Run a job in one run of Flower's, and write down how it ended.
 
     Raises:
-        UnreachableError: If the link is down: before the attempt is counted, or in the middle of it.
+        UnreachableError: If the link is down in the middle of it.
         RunLostError: If the link has forgotten the run.
     """
-    roster = {node.unit: node.node_id for node in link.nodes()}
+    jobs = watch.jobs
     job = jobs.change(job.id, lambda job: job.begun(now=_now()))
     if job.state is not JobState.RUNNING:
         log.info("job.not_begun id=%s state=%s", job.id, job.state)
         return
     log.info("job.begun id=%s attempt=%d units=%d", job.id, job.attempts, len(roster))
     try:
-        _run(link, home, job, _Watch(jobs, job.id, look), roster)
+        _run(link, home, job, watch, roster)
         jobs.finish(job.id, _published(home, job), now=_now())
         log.info("job.ended id=%s state=%s", job.id, JobState.FINISHED)
     except (UnreachableError, RunLostError):
@@ -152,6 +158,19 @@ def _end(jobs: JobStore, name: str, state: JobState, error: FedsegError | None =
     log.info("job.ended id=%s state=%s", name, state)
 
 
+def on_the_roster(home: ServerHome) -> Callable[[NodeInfo], bool]:
+    """Says of a registered node whether the roster has let it in, with this key; looked up anew each time."""
+
+    def belongs(node: NodeInfo) -> bool:
+        member = home.roster().state().members.get(node.unit)
+        if member is not None and node.has_key(member.node_key.encode("ascii")):
+            return True
+        log.warning("node.ignored unit=%s node=%d why=the roster has not let it in", node.unit, node.node_id)
+        return False
+
+    return belongs
+
+
 def _published(home: ServerHome, job: Job) -> bytes:
     """The signed segments of a plan that has been run, as the server's ledger holds them."""
     with home.ledger() as ledger:
@@ -182,13 +201,14 @@ def main() -> int:
         home, jobs = ServerHome.open(options.home), JobStore.open(options.jobs)
         # What was changed, or a bad key, is said now, and not when the segments are to be signed.
         check_log(read_ledger(home.path / "ledger.db"), home.key.public)
+        home.roster()
         with jobs.attend():
             for name, error in jobs.damaged().items():
                 log.error("job.unreadable id=%s why=%s fix=%s", name, error.why, error.fix)
             log.info("coordinator.started jobs=%d", len(jobs.ids()))
             while True:
                 stopping.look()
-                time.sleep(turn(home, jobs, lambda: Link(options.socket), stopping.look))
+                time.sleep(turn(home, jobs, lambda: Link(options.socket), on_the_roster(home), stopping.look))
     except FedsegError as error:
         log.error("coordinator.stopped code=%s what=%s why=%s fix=%s", error.code, error.what, error.why, error.fix)  # noqa: TRY400
         return error.exit_code

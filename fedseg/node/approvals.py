@@ -24,7 +24,7 @@ from fedseg.errors import (
     UnsupportedTrustError,
 )
 from fedseg.ledger.canonical import canonical
-from fedseg.ledger.keys import SIGNATURE_BYTES, SigningKey
+from fedseg.ledger.keys import SIGNATURE_BYTES
 from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
 from fedseg.node.source import SourceCheck, inspect_source, open_source
@@ -34,7 +34,7 @@ from fedseg.policy.gate import Reason, tally
 from fedseg.policy.rules import RuleOutcome
 from fedseg.privacy.account import PlanTerms, PrivacyAccount, day_of
 from fedseg.privacy.entries import DecisionBody, Ending, Verdict
-from fedseg.privacy.signatures import PlanSignature
+from fedseg.privacy.signatures import Officer, PlanSignature
 from fedseg.privacy.state import AccountState
 
 
@@ -139,14 +139,6 @@ def preflight(
     """
     _require_attested(plan, max_units_attested)
     return _preflight(home, plan, load_policy(home.policy_document()), now=now, expected_sha256=expected_sha256)
-
-
-@dataclass(frozen=True, slots=True)
-class Officer:
-    """Somebody whom the unit's policy names as an officer, with the key to prove it."""
-
-    name: str
-    key: SigningKey
 
 
 def approve(
@@ -299,7 +291,7 @@ def _preflight(home: NodeHome, plan: Plan, policy: Policy, *, now: datetime, exp
     with home.register() as register:
         decisions = decide_now(home, register, policy, plan.purpose, now)
     reasons = dict(tally(open_source(home, [feature.column for feature in plan.encoders]), decisions))
-    _require_cohort(reasons[Reason.ALLOWED], policy.rule(plan.purpose).min_cohort)
+    require_cohort(reasons[Reason.ALLOWED], policy.rule(plan.purpose).min_cohort)
     return Preflight(
         plan_sha256=plan.digest,
         rules=rules,
@@ -385,7 +377,13 @@ def _refusal(rule: RuleOutcome) -> FedsegError:
     )
 
 
-def _require_cohort(admitted: int, min_cohort: int) -> None:
+def require_cohort(admitted: int, min_cohort: int) -> None:
+    """Refuse to count fewer customers than the policy's minimum cohort; LOCAL, for the unit's own eyes.
+
+    Raises:
+        ConsentError: If nobody may be counted.
+        CohortTooSmallError: If too few may.
+    """
     if admitted == 0:
         raise ConsentError(
             "no customer of this unit may be counted",

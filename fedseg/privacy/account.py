@@ -293,17 +293,22 @@ def require_signed(current: Caps | None, caps: Caps, signatures: Sequence[Office
     """
     message = POLICY_CONTEXT + bytes.fromhex(caps.policy_sha256)
     for rules in [caps.approvals] if current is None else [current.approvals, caps.approvals]:
-        signed = {
-            one.officer
-            for one in signatures
-            if one.officer in rules.officers and _is_signed(rules.officers[one.officer], one.signature, message)
-        }
+        signed = officers_who_signed(rules, signatures, message)
         if len(signed) < rules.required:
             raise PolicyError(
                 "too few officers have signed the policy",
                 why=f"{len(signed)} of the {rules.required} required signatures are there and right",
                 fix="fedseg policy sign POLICY.yaml --officer NAME --officer-key FILE",
             )
+
+
+def officers_who_signed(rules: ApprovalRules, signatures: Sequence[OfficerSignature], message: bytes) -> frozenset[str]:
+    """The officers whom `rules` name and whose signature of exactly `message` is there and right."""
+    return frozenset(
+        one.officer
+        for one in signatures
+        if one.officer in rules.officers and _is_signed(rules.officers[one.officer], one.signature, message)
+    )
 
 
 def require_requester(plan_sha256: str, requester: str | None, signature: str | None) -> None:

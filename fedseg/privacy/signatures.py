@@ -4,6 +4,7 @@
 may change and the signature still holds.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,14 @@ from fedseg.privacy.entries import (
 
 SIGNATURES_BYTES_MAX = 64 * 1024
 _READ = TypeVar("_READ")
+
+
+@dataclass(frozen=True, slots=True)
+class Officer:
+    """Somebody whom a policy, or the rules of a roster, name as an officer, with the key to prove it."""
+
+    name: str
+    key: SigningKey
 
 
 class PlanSignature(Part):

@@ -7,11 +7,12 @@ from pathlib import Path
 from fedseg.errors import SettingsError
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.store import Ledger
+from fedseg.server.roster import Roster
 
 
 @dataclass(frozen=True)
 class ServerHome:
-    """HOME/ledger.db and HOME/keys/server.key."""
+    """HOME/ledger.db and HOME/keys/server.key; HOME/roster.db where nodes connect."""
 
     path: Path
 
@@ -43,6 +44,19 @@ class ServerHome:
     def key(self) -> SigningKey:
         """The server's signing key."""
         return SigningKey.load(self.path / "keys" / "server.key")
+
+    @property
+    def roster_file(self) -> Path:
+        """Where the roster's log is, at a server that nodes connect to."""
+        return self.path / "roster.db"
+
+    def roster(self) -> Roster:
+        """The roster of the units that belong.
+
+        Raises:
+            LedgerUnreadableError, VerificationError: If there is none, or it was changed.
+        """
+        return Roster.open(self.roster_file, self.key)
 
     def ledger(self) -> Ledger:
         """The server's ledger."""

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from fedseg.ledger.keys import SigningKey
-from fedseg.node.approvals import Officer, approve, deny, end_approval
+from fedseg.node.approvals import approve, deny, end_approval
 from fedseg.node.home import NodeHome
 from fedseg.policy.document import load_policy
 from fedseg.privacy.entries import Ending
-from fedseg.privacy.signatures import add_policy_signature, sign_policy
+from fedseg.privacy.signatures import Officer, add_policy_signature, sign_policy
 from tests.chaos.conftest import Point, Unit, run_in_process
 
 ACCOUNT = "fedseg.privacy.account"

@@ -18,6 +18,7 @@ from fedseg.federation.coordinator import turn
 from fedseg.server.home import ServerHome
 from fedseg.server.job import JobState
 from fedseg.server.jobs import JobStore
+from fedseg.server.roster import rules_of
 from tests.cli.conftest import Cli, Ended
 from tests.small_federation import SmallFederation, make_federation, plan_terms
 from tests.small_link import SmallLink
@@ -58,7 +59,7 @@ class Scene:
 
     def work(self) -> None:
         """One turn of the coordinator."""
-        turn(ServerHome.open(self.server / "server"), self.jobs, self.link.connect)
+        turn(ServerHome.open(self.server / "server"), self.jobs, self.link.connect, lambda _: True)
 
     @contextmanager
     def coordinator(self) -> Generator[None]:
@@ -77,7 +78,9 @@ def scene(approved: SmallFederation, tmp_path: Path) -> Scene:
     federation = approved.copied_to(tmp_path / "units")
     cli, plan = Cli(tmp_path), tmp_path / "plan.toml"
     plan.write_bytes(federation.document)
-    init(tmp_path / "server", hosts=["127.0.0.1"], listen="127.0.0.1:8443", server=caller(), proxy_user=caller())
+    rules, me = rules_of({}, single_operator=True), caller()
+    listen = "127.0.0.1:8443"
+    init(tmp_path / "server", hosts=["127.0.0.1"], listen=listen, server=me, proxy_user=me, rules=rules)
     return Scene(cli, federation, tmp_path / "server", plan, SmallLink(federation))
 
 

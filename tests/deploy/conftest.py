@@ -244,7 +244,8 @@ NODE_USERS = ["--network-user", NAMES[2], "--data-user", NAMES[3]]
 
 def make_server(operator: Operator, name: str, *options: object, port: int) -> Server:
     made = Server(operator, operator.folder / name)
-    ended = made("init", "--host", "localhost", "--listen", f"127.0.0.1:{port}", *options)
+    decides = [] if "--officer" in options else ["--single-operator"]
+    ended = made("init", "--host", "localhost", "--listen", f"127.0.0.1:{port}", *decides, *options)
     assert ended.code == 0, ended.err
     return made
 
@@ -323,4 +324,5 @@ def connected(root: Operator, server: Server) -> Iterator[Node]:
 
 
 def approve(server: Server, node: Node) -> dict[str, Any]:
-    return server.json("approve", node.path.name, "--key", node.path / "node.pub")
+    asked = node.json("request")
+    return server.json("approve", asked["request"], "--fingerprint", asked["fingerprint"])

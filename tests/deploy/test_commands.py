@@ -39,13 +39,13 @@ def test_a_server_is_not_made_before_it_is_said_who_runs_it(folder: Path, capsys
     assert "--server-user USER --proxy-user OTHER" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["start", "stop", "status", "logs"])
+@pytest.mark.parametrize("command", ["start", "stop", "status", "logs", "request", "renew", "check"])
 def test_what_is_no_nodes_directory_is_named(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["node", command, str(folder)]) == 2
     assert f"E204: {folder} is not the directory of a node" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["start", "stop", "status"])
+@pytest.mark.parametrize("command", ["start", "stop", "status", "renew"])
 def test_what_is_no_servers_directory_is_named(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["server", command, str(folder)]) == 2
     assert f"E204: {folder} is not the directory of a server" in capsys.readouterr().err

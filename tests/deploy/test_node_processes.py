@@ -163,7 +163,7 @@ def test_a_node_that_nobody_has_approved_is_told_whom_to_ask(node: Node) -> None
 
     assert ended.code == 7
     assert ended.error[0] == f"E709: localhost:{PORT} does not let this node in"
-    assert f"fedseg server approve DIR {node.path.name} --key node.pub" in ended.error[2]
+    assert f"fedseg node request {node.path}" in ended.error[2]
     assert not processes_of(node.path)
 
 

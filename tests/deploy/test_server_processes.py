@@ -16,14 +16,9 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from fedseg.deploy.certificates import new_node_key
 from fedseg.deploy.proxy import FLEET, IDLE_BODY_BYTES, write_body_limit
-from fedseg.deploy.server import approve
 from fedseg.deploy.settings import ServerDeployment
-from fedseg.errors import DeploymentError, KeyFileError, SettingsError
 from fedseg.ledger.keys import SigningKey
 from fedseg.plan import Plan, parse_plan
 from tests.deploy.conftest import (
@@ -124,12 +119,12 @@ def test_each_piece_belongs_to_its_user_alone(root: Operator, make: MakeServer) 
         "ca/ca.key": "0600 root:root",
         "server": f"0700 {link}:{link}",
         "server/ledger.db": f"0600 {link}:{link}",
+        "server/roster.db": f"0600 {link}:{link}",
         "server/keys": f"0700 {link}:{link}",
         "server/keys/server.key": f"0600 {link}:{link}",
         "jobs": f"0700 {link}:{link}",
         "proxy": f"0700 {proxy}:{proxy}",
         "proxy/server.pem": f"0600 {proxy}:{proxy}",
-        "proxy/server.key": f"0600 {proxy}:{proxy}",
         "proxy/limits.conf": f"0600 {proxy}:{proxy}",
         "run": f"2750 {link}:{proxy}",
         "logs": "0755 root:root",
@@ -139,8 +134,8 @@ def test_each_piece_belongs_to_its_user_alone(root: Operator, make: MakeServer) 
 
 def test_nothing_is_overwritten_and_a_failure_leaves_nothing(root: Operator, server: Server) -> None:
     before = modes(server.path)
-    again = server("init", "--host", "localhost", *SERVER_USERS)
-    failed = Server(root, root.folder / "failed")("init", "--host", "a b", *SERVER_USERS)
+    again = server("init", "--host", "localhost", "--single-operator", *SERVER_USERS)
+    failed = Server(root, root.folder / "failed")("init", "--host", "a b", "--single-operator", *SERVER_USERS)
 
     assert (again.code, failed.code) == (2, 2)
     assert again.error[0] == f"E204: {server.path} is there already"
@@ -308,25 +303,6 @@ def test_what_does_not_become_well_is_stopped_again(root: Operator, make: MakeSe
     assert not processes_of(other.path)
 
 
-def test_a_key_is_let_in_once_and_a_unit_has_one(server: Server) -> None:
-    edwards = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    keys = {"one": new_node_key("one").public, "two": new_node_key("two").public, "other-kind": edwards}
-    deployment, unit = ServerDeployment.open(server.path), "approved-unit"
-    node_id, before = approve(deployment, unit, keys["one"])
-
-    assert before is False
-    assert approve(deployment, unit, keys["one"]) == (node_id, True)
-    with pytest.raises(DeploymentError, match="has another key at this server"):
-        approve(deployment, unit, keys["two"])
-    with pytest.raises(DeploymentError):
-        approve(deployment, "another-unit", keys["one"])
-    with pytest.raises(KeyFileError):
-        approve(deployment, "another-unit", keys["other-kind"])
-    with pytest.raises(SettingsError, match="cannot be the name of a unit"):
-        approve(deployment, "Not A Name", keys["one"])
-    assert unit in server("status").out
-
-
 def test_one_user_may_run_it_all_in_the_foreground(alone: Operator, make: MakeServer) -> None:
     made = make(alone, "server", "--single-user", port=OTHER_PORT)
     command = made.operator.words("server", "start", made.path, "--foreground", "--format", "json")
@@ -343,13 +319,13 @@ def test_one_user_may_run_it_all_in_the_foreground(alone: Operator, make: MakeSe
 
 
 def test_a_single_user_is_told_what_that_gives_up(alone: Operator) -> None:
-    ended = alone("server", "init", alone.folder / "told", "--host", "localhost", "--single-user")
+    ended = alone("server", "init", alone.folder / "told", "--host", "localhost", "--single-user", "--single-operator")
     assert "NOTE one user runs everything here: a break-in at the proxy" in ended.err
 
 
 def test_a_low_port_takes_root(alone: Operator) -> None:
     ended = Server(alone, alone.folder / "low")(
-        "init", "--host", "localhost", "--listen", "127.0.0.1:443", "--single-user"
+        "init", "--host", "localhost", "--listen", "127.0.0.1:443", "--single-user", "--single-operator"
     )
 
     assert ended.code == 2

@@ -18,6 +18,7 @@ from fedseg.federation.coordinator import IDLE_SECONDS, RETRY_SECONDS, turn
 from fedseg.federation.server_app import run_plan
 from fedseg.server.job import ATTEMPTS_MAX, Job, JobState
 from fedseg.server.jobs import JobStore
+from fedseg.server.roster import Roster, rules_of
 from tests.small_federation import SmallFederation, plan_terms
 from tests.small_link import SmallLink
 
@@ -49,7 +50,7 @@ def link(federation: SmallFederation) -> SmallLink:
 
 
 def take_turn(federation: SmallFederation, jobs: JobStore, link: SmallLink) -> float:
-    return turn(federation.server, jobs, link.connect)
+    return turn(federation.server, jobs, link.connect, lambda _: True)
 
 
 def after(replies: int, happens: Callable[[], None]) -> Callable[[], None]:
@@ -300,7 +301,9 @@ def test_a_plan_that_was_exchanged_fails_the_job_before_anyone_is_asked(
 def test_the_process_waits_for_its_link_and_stops_at_once_when_told(
     federation: SmallFederation, jobs: JobStore, job: Job, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "fedseg.federation.coordinator", "--home", str(federation.server.path)]
+    home = federation.server
+    Roster.create(home.roster_file, home.key, rules_of({}, single_operator=True), now=NOW)
+    command = [sys.executable, "-m", "fedseg.federation.coordinator", "--home", str(home.path)]
     command += ["--jobs", str(jobs.path), "--socket", str(tmp_path / "nobody.sock")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import flwr
 import pytest
-from flwr.proto.control_pb2 import ListNodesResponse, RegisterNodeRequest, StartRunRequest
+from flwr.proto.control_pb2 import ListNodesResponse, RegisterNodeRequest, StartRunRequest, UnregisterNodeRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.runtime_pb2 import AcquireTaskResponse, PullTaskInputResponse
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
@@ -106,6 +106,7 @@ def test_the_grid_keeps_its_client_where_we_put_ours() -> None:
     ("message", "fields"),
     [
         (RegisterNodeRequest, {"public_key", "name"}),
+        (UnregisterNodeRequest, {"node_id"}),
         (StartRunRequest, {"fab"}),
         (ListNodesResponse, {"nodes_info"}),
         (NodeInfo, {"node_id", "name", "status", "public_key", "last_activated_at", "last_deactivated_at"}),

@@ -13,7 +13,7 @@ from fedseg.audit.verify import verify_ledger
 from fedseg.clustering.request import request_sha256
 from fedseg.errors import BudgetError, ClockError, NotApprovedError, PolicyError, TrustError
 from fedseg.ledger.keys import SigningKey
-from fedseg.node.approvals import Officer, approve, deny, end_approval, preflight
+from fedseg.node.approvals import approve, deny, end_approval, preflight
 from fedseg.node.contribute import contribute
 from fedseg.node.home import NodeHome
 from fedseg.node.inbox import Inbox
@@ -23,7 +23,7 @@ from fedseg.privacy.account import PrivacyAccount
 from fedseg.privacy.entries import Ending
 from fedseg.privacy.noise import SimulatedNoise
 from fedseg.privacy.release import Release
-from fedseg.privacy.signatures import PlanSignature, add_policy_signature, sign_plan, sign_policy
+from fedseg.privacy.signatures import Officer, PlanSignature, add_policy_signature, sign_plan, sign_policy
 from fedseg.privacy.state import AccountState
 from tests.small_federation import NOW, SmallFederation, make_federation, policy_document, some_request
 

@@ -34,6 +34,7 @@ ALLOWED = {
     ("node/rights_tree.py", "secrets"): "filling of a day's tree of commitments, and the order of its leaves",
     ("ledger/keys.py", "secrets"): "keys",
     ("deploy/directory.py", "secrets"): "names of files that are not finished yet",
+    ("deploy/enrolment.py", "secrets"): "a random number that makes every request to join another one",
     ("clustering/algorithm.py", "numpy.random"): "public coins that all units share, from the plan's seed",
     ("clustering/kmeans.py", "numpy.random"): "the same coins: starts of k-means on the server's model",
     ("clustering/model.py", "numpy.random"): "the same coins: particles of the server's model",

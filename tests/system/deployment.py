@@ -137,7 +137,8 @@ class Server:
 
     def admit(self, node: Node) -> None:
         """Register the key that a node's operator has handed over."""
-        self.fedseg("approve", node.unit, "--key", node.path / "node.pub")
+        asked = node.fedseg("request")
+        self.fedseg("approve", asked["request"], "--fingerprint", asked["fingerprint"])
 
     def process(self, name: str) -> Process:
         """Its running process `link`, `coordinator` or `proxy`."""
@@ -246,7 +247,8 @@ def set_up(path: Path) -> Federation:
 def make_server(path: Path, machine: Machine) -> Server:
     """A server's directory."""
     server = Server(machine, path)
-    server.fedseg("init", "--host", machine.address, "--server-user", "t-server", "--proxy-user", "t-proxy")
+    users = ["--server-user", "t-server", "--proxy-user", "t-proxy"]
+    server.fedseg("init", "--host", machine.address, "--single-operator", *users)
     return server
 
 

@@ -178,7 +178,7 @@ def test_every_process_runs_as_its_user_and_can_become_nobody_else(federation: F
 
 
 def test_each_user_reads_only_what_is_its_own(federation: Federation) -> None:
-    public = {"deployment.toml", "node.pub"}
+    public = {"deployment.toml", "node.pub", "request.json"}
     for node in federation.nodes.values():
         for user in federation.users.values():
             own = {node.network.name: {"network", "run"}, node.data.name: {"unit", "run"}}.get(user.name, set())
@@ -186,7 +186,7 @@ def test_each_user_reads_only_what_is_its_own(federation: Federation) -> None:
             assert parts(user, node.path, 2) == own, f"{user.name} writes in {node.path}"
     for user in federation.users.values():
         own = {"t-server": {"server", "jobs", "run"}, "t-proxy": {"proxy", "run"}}.get(user.name, set())
-        assert parts(user, federation.server.path, 4) - {"deployment.toml", "ca.crt"} == own, (
+        assert parts(user, federation.server.path, 4) - {"deployment.toml", "ca.crt", "answers"} == own, (
             f"{user.name} at the server"
         )
 

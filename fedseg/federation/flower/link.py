@@ -16,7 +16,13 @@ from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import run_from_proto
 from flwr.common.serde_utils import metadata_from_proto
-from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
 from flwr.proto.runtime_pb2 import (
@@ -63,6 +69,17 @@ class NodeInfo:
     """ISO time until which it counts as connected, or since which it does not; empty if it never was."""
     public_key: bytes
     """As Flower compares it: PEM."""
+
+    def has_key(self, public_key: bytes) -> bool:
+        """Whether its key is this one, in OpenSSH's format."""
+        return self.public_key == public_key_to_bytes(_on_a_curve(public_key))
+
+
+def _on_a_curve(public_key: bytes) -> ec.EllipticCurvePublicKey:
+    key = load_ssh_public_key(public_key)
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("it is not a public key on an elliptic curve")  # noqa: TRY004 (the file's content, no type)
+    return key
 
 
 class LinkGrid(HttpGrid):
@@ -230,10 +247,7 @@ class Link:
             DeploymentError: If the link refuses it, as for a key that is registered already.
             UnreachableError: If the link is down.
         """
-        key = load_ssh_public_key(public_key)
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise ValueError("it is not a public key on an elliptic curve")  # noqa: TRY004 (the file's content, no type)
-        request = RegisterNodeRequest(public_key=public_key_to_bytes(key), name=unit)
+        request = RegisterNodeRequest(public_key=public_key_to_bytes(_on_a_curve(public_key)), name=unit)
         try:
             return self._control.RegisterNode(request).node_id
         except httpx.HTTPStatusError as error:
@@ -242,6 +256,19 @@ class Link:
                 why=f"it answers {error.response.status_code}: most likely this key is registered already",
                 fix="fedseg server status DIR",
             ) from None
+        except httpx.HTTPError as error:
+            raise unreachable(self._path, error) from None
+
+    def unregister(self, node_id: int) -> None:
+        """Put a node out; one that is out already stays so.
+
+        Raises:
+            UnreachableError: If the link is down.
+        """
+        try:
+            self._control.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
+        except httpx.HTTPStatusError:
+            log.info("node.out_already node=%d", node_id)
         except httpx.HTTPError as error:
             raise unreachable(self._path, error) from None
 
