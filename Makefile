@@ -88,7 +88,7 @@ test-processes: $(VENV)/.installed-test chromium proxy-tools postgres
 test-deployment: $(VENV)/.installed-test proxy-tools
 	$(call within,$(BUDGET_DEPLOYMENT)) $(PYTEST) -m deployment
 
-test-statistical: $(VENV)/.installed-test
+test-statistical: $(VENV)/.installed-test postgres
 	$(call within,$(BUDGET_STATISTICAL)) $(PYTEST) -m slow
 
 # Other people's implementations as witnesses: accountants, and verifiers of signed notes and transparency logs.

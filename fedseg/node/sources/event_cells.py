@@ -93,12 +93,13 @@ def _days(values: pa.Array) -> pa.Array:
 
 
 def _texts(values: pa.Array) -> pa.Array:
-    """Text where it is UTF-8, else null; numbers in decimal."""
+    """Text where it is UTF-8 and not empty, else null, which a CSV file cannot tell apart; numbers in decimal."""
     cells = bytes_of(values)
     try:
-        return cells.cast(CELLS)
+        texts = cells.cast(CELLS)
     except pa.ArrowInvalid:  # somebody's bytes are no UTF-8: theirs alone are missing
-        return pa.array([_decoded(one) for one in cells.to_pylist()], CELLS)
+        texts = pa.array([_decoded(one) for one in cells.to_pylist()], CELLS)
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, CELLS), texts)
 
 
 def _decoded(cell: bytes | None) -> str | None:
