@@ -37,7 +37,7 @@ import pytest
 
 from benchmarks.mutation import Mutant, error_makers_of, mutants_of, mutated
 
-VERIFIER = ("canonical", "checkpoint", "entries", "merkle", "notes", "proof", "reading", "wal")
+VERIFIER = ("canonical", "checkpoint", "dsse", "entries", "merkle", "notes", "proof", "reading", "wal")
 TESTS = tuple(f"tests/{area}" for area in ("privacy", "release", "ledger", "audit", "node", "server", "plan"))
 QUICK = "not (processes or deployment or browser or slow or extras or docs or soak)"
 REASONS = Path(__file__).with_suffix(".toml")
@@ -135,7 +135,7 @@ def _try(places: Sequence[Place], tests: Sequence[str], jobs: int) -> None:
 
 def _targets(only: Sequence[str]) -> list[Path]:
     paths = [*Path("fedseg/privacy").glob("*.py"), *Path("fedseg/audit").glob("*.py")]
-    paths += [Path(f"fedseg/ledger/{name}.py") for name in VERIFIER]
+    paths += [Path("fedseg/certificate.py"), *(Path(f"fedseg/ledger/{name}.py") for name in VERIFIER)]
     return sorted(path for path in paths if not only or any(part in str(path) for part in only))
 
 

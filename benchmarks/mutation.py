@@ -8,8 +8,8 @@ Three things are no mutants, because no promise hangs on them:
 - documentation, type annotations (but for the limits that `Field` and such state in them), decorators, `__all__`,
   `__slots__`, and `__repr__`;
 - words for people: text that a call makes an error of (its name, or what it returns, ends in Error), that `accused`,
-  `_accuse`, `Disagreement` or `remarks.append` takes, that is called `why` or `words`, that `in_words` gives, and what
-  the table of faults says of each but its code;
+  `_accuse`, `Disagreement` or `remarks.append` takes, that is called `why` or `words`, that `in_words` gives, what the
+  table of faults says of each but its code, and what a certificate is said to prove;
 - operators beside literal text (`"a" + b`) and between types (`A | B`), which cannot run otherwise.
 """
 
@@ -59,7 +59,7 @@ _PAIRS = (
 )
 _NAMES = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
 _WORD_MAKERS = {"accused", "_accuse", "Disagreement"}
-_WORDS = {"why", "words", "_FIX", "_KEEP", "_AGAIN", "_OFFICER", "_KEY_HOLDER"}
+_WORDS = {"why", "words", "PROVES", "CANNOT_PROVE", "_FIX", "_KEEP", "_AGAIN", "_OFFICER", "_KEY_HOLDER"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class _Sites:
                 return True
             case ast.AnnAssign(annotation=ast.Name(id="TypeAlias")):
                 return True
-            case ast.Assign(targets=[ast.Name(id=name)]):
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                 return name in {"__all__", "__slots__", *_WORDS}
             case ast.BinOp():
                 return _is_union(node)
