@@ -20,7 +20,7 @@ PYTEST = (sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cachepr
 
 RUNS: Mapping[str, tuple[str, ...]] = {
     "kill-matrix": (*PYTEST, "tests/chaos/test_killed_node.py", "-m", "soak"),
-    "wire-fuzz": (*PYTEST, "tests/federation/test_wire.py"),
+    "fuzz": (*PYTEST, "tests/federation/test_wire.py", "tests/fuzz"),
     "noise": (*PYTEST, "tests/privacy", "-m", "slow"),
     "transcript-audit": (*PYTEST, "tests/clustering/test_transcript_audit.py", "-m", "soak"),
     "cost-ratio": (

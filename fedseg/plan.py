@@ -224,8 +224,8 @@ class CyclicTerms(_FeatureTerms):
 
 
 def _kind(terms: Any) -> str:
-    """Which kind a feature is; numeric if it does not say."""
-    return str(terms.get("kind", "numeric") if isinstance(terms, dict) else terms.kind)
+    """Which kind a feature is; numeric if it does not say, and none if it is no table at all."""
+    return str(terms.get("kind", "numeric") if isinstance(terms, dict) else getattr(terms, "kind", ""))
 
 
 FeatureTerms = Annotated[

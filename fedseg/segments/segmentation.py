@@ -293,9 +293,10 @@ def parse_signed(document: bytes) -> SignedSegmentation:
         signed = SignedSegmentation(
             file.segmentation, PublicKey.from_text(file.server_public_key), bytes.fromhex(file.signature)
         )
-    except (ValidationError, ValueError) as error:
+        canonical = signed.to_json()
+    except (ValidationError, ValueError) as error:  # also a number that has no canonical form
         raise _refused("it is not a segmentation file") from error
-    if signed.to_json() != document:
+    if canonical != document:
         raise _refused("it is not in canonical form")
     if not signed.public_key.verify(signed.signature, SIGNATURE_CONTEXT + signed.segmentation.canonical()):
         raise _refused("its signature does not fit its content")

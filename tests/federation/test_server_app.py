@@ -1,6 +1,7 @@
 """The coordinator persists each reply at once, closes rounds by quorum, and ends in the same bytes however often it stops."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from flwr.app import Context, Message, RecordDict
 
-from fedseg.errors import JobCancelledError, PlanError, RoundError, SettingsError
+from fedseg.errors import JobCancelledError, PlanError, RoundError, SettingsError, VerificationError
 from fedseg.federation import wire
 from fedseg.federation.loopback import LoopbackGrid
 from fedseg.federation.server_app import RoundProgress, make_server_app, run_plan
@@ -72,6 +73,14 @@ def test_a_run_ends_in_a_signed_segmentation_that_stands_in_the_ledger(federatio
         *(["contribution", "contribution", "round"] * 3),
         "publication",
     ]
+
+
+def test_a_segmentation_with_a_number_beyond_all_numbers_is_refused(federation: SmallFederation) -> None:
+    document = run(federation).to_json()
+    number = re.search(rb'"low":[0-9.]+', document)
+    assert number is not None
+    with pytest.raises(VerificationError, match="not a segmentation file"):
+        parse_signed(document.replace(number[0], b'"low":1e999'))
 
 
 def test_a_finished_run_asks_nobody_again_and_gives_the_same_bytes(federation: SmallFederation) -> None:

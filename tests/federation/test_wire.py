@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,11 @@ from fedseg.ledger.keys import SigningKey
 from fedseg.plan import Plan
 from fedseg.privacy.release import HEADER, MAGIC, SIGNATURE_BYTES, SIGNATURE_CONTEXT, Release, recall, release_id
 from fedseg.server.contribution import PLAUSIBLE_VALUE, Contribution, payload_bytes
+from tests.mutations import Changed, cut, flipped, grown, overwritten
 from tests.small_federation import SmallFederation, ask, some_request
 
 TIMES = 50 if os.environ.get("FEDSEG_SOAK") == "1" else 1
 REPLIES, REQUESTS = 102_000 * TIMES, 20_000 * TIMES
-
-Changed = Callable[[random.Random, bytes], bytes]
 
 
 def resigned(body: bytes, key: SigningKey) -> bytes:
@@ -32,37 +31,10 @@ def resigned(body: bytes, key: SigningKey) -> bytes:
     return b"R" + body + key.sign(SIGNATURE_CONTEXT + hashlib.sha256(body).digest())
 
 
-def flipped(coins: random.Random, data: bytes) -> bytes:
-    """A few bits the other way round."""
-    changed = bytearray(data)
-    for _ in range(coins.randint(1, 4)):
-        changed[coins.randrange(len(changed))] ^= 1 << coins.randrange(8)
-    return bytes(changed)
-
-
-def cut(coins: random.Random, data: bytes) -> bytes:
-    """An end, or a piece in the middle, is missing."""
-    start = coins.randrange(len(data))
-    return data[:start] + data[start + coins.randint(1, 40) :]
-
-
-def grown(coins: random.Random, data: bytes) -> bytes:
-    """More bytes somewhere."""
-    place = coins.randint(0, len(data))
-    return data[:place] + coins.randbytes(coins.randint(1, 40)) + data[place:]
-
-
 def noise(coins: random.Random, data: bytes) -> bytes:
     """Bytes from nowhere, sometimes with the right beginning or the right length."""
     start = coins.choice([b"", b"R", b"U", b"RU", b"R" + MAGIC, data[: coins.randint(0, HEADER.size)]])
     return start + coins.randbytes(coins.choice([coins.randint(0, 300), max(0, len(data) - len(start))]))
-
-
-def overwritten(coins: random.Random, data: bytes) -> bytes:
-    """A stretch of extreme or random bytes."""
-    place, length = coins.randrange(len(data)), coins.randint(1, 40)
-    filling = coins.choice([b"\x00" * length, b"\xff" * length, coins.randbytes(length)])
-    return (data[:place] + filling + data[place + length :])[: len(data)]
 
 
 CHEAP: list[Changed] = [flipped, cut, grown, noise, overwritten]

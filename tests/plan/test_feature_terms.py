@@ -121,6 +121,12 @@ def test_a_feature_that_breaks_a_rule_is_refused_by_the_name_of_the_place(featur
     assert why in refused.value.why
 
 
+def test_a_feature_that_is_only_a_name_is_refused_by_its_place() -> None:
+    with pytest.raises(PlanError) as refused:
+        parse_plan(tomli_w.dumps(plan_terms(UNITS, features=["visits"])).encode())
+    assert "features.0: kind must be numeric" in refused.value.why
+
+
 def test_more_columns_than_a_plan_may_have_are_refused() -> None:
     wide = [CATEGORICAL | {"name": f"c{place}", "vocabulary": [str(one) for one in range(255)]} for place in range(4)]
     assert plan_of(*wide).dimensions == PLAN_DIMENSIONS_MAX
