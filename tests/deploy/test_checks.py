@@ -9,7 +9,6 @@ from typing import NamedTuple
 import pytest
 
 from fedseg.cli.main import run_command
-from fedseg.deploy import checks
 from fedseg.deploy.checks import Finding, State, check_node
 from fedseg.deploy.settings import NodeDeployment, NodeTerms, terms_of, write_terms
 from fedseg.deploy.users import caller
@@ -136,7 +135,7 @@ def test_a_changed_ledger_and_a_lost_list_of_the_erased_are_failures(deployment:
 def test_a_disk_that_runs_full_is_said_before_it_has(
     free: int, state: State, deployment: NodeDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: Disk(free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(free))
     assert found(deployment)["disk"].state is state
 
 
