@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -242,23 +243,48 @@ def certificate(
 
 
 @app.command()
-def sweep(node: NodeOption, format_: FormatOption = Format.TEXT) -> None:
-    """Remove what came back about erased people, and what was kept long enough: for a daily job.
+def sweep(
+    node: NodeOption,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would go, remove nothing.")] = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Remove what came back about erased people, and what was kept as long as the policy says: for a daily job.
 
-    It also logs the days that are over, as a running node does by itself.
+    What went, by rule and count, stands in a record in LOCAL/sweeps. It also logs the days that are over, as a running
+    node does by itself.
     """
-    from fedseg.node.erasure import sweep as remove
     from fedseg.node.home import NodeHome
+    from fedseg.node.retention import EVIDENCE
+    from fedseg.node.retention import sweep as remove
     from fedseg.node.rights_batch import log_days
 
     home, now = NodeHome.open(node), datetime.now(UTC)
-    forgotten = remove(home, now)
-    facts = {"outcome": "swept", "days_logged": log_days(home, now), "LOCAL": {"evidence_forgotten": forgotten}}
-    show(format_, facts, lambda: f"swept; LOCAL: evidence of {forgotten:,} requests is gone")
+    swept = remove(home, now, dry_run=dry_run)
+    ended = {one.what: one.count for one in swept.ended}
+    facts = {
+        "outcome": "checked, nothing removed" if dry_run else "swept",
+        "days_logged": [] if dry_run else log_days(home, now),
+        "record": None if swept.record is None else str(swept.record),
+        "LOCAL": {
+            "evidence_forgotten": 0 if dry_run else ended[EVIDENCE],
+            "ended": [asdict(one) for one in swept.ended],
+            "finished": list(swept.finished),
+        },
+    }
+    show(format_, facts, lambda: _describe_sweep(facts))
 
 
 app.command()(subject_api.platform)
 app.command()(subject_api.serve)
+
+
+def _describe_sweep(facts: dict[str, Any]) -> str:
+    local = facts["LOCAL"]
+    lines = [facts["outcome"]]
+    lines += [f"LOCAL: finished what the sweep of {one} had begun" for one in local["finished"]]
+    gone = [one for one in local["ended"] if one["count"]]
+    lines += [f"LOCAL: {one['count']:,} {one['what']}, by {one['rule']}, before {one['before']}" for one in gone]
+    return "\n".join([*lines, *(() if gone else ["nothing was kept longer than the policy says"])])
 
 
 def _order(id_file: Path, ticket: str, regulation: Regulation, received: datetime | None) -> "Order":

@@ -163,6 +163,9 @@ def _recipients(facts: UnitFacts) -> Iterator[Statement]:
 def _kept(facts: UnitFacts) -> Iterator[Statement]:
     place, kept = "How long we keep data", facts.policy.retention
     yield fact(place, "rows", f"Data about you: {kept.raw_days:,} days.", "policy: retention.raw_days")
+    if kept.lapsed_days is not None:
+        says = f"Data about you once your consent has ended: {kept.lapsed_days:,} days."
+        yield fact(place, "lapsed", says, "policy: retention.lapsed_days")
     says = f"Records of what you agreed or objected to: {kept.consent_evidence_days:,} days."
     yield fact(place, "consents", says, "policy: retention.consent_evidence_days")
     if kept.suppression_days is not None:

@@ -139,6 +139,7 @@ def _time_limits(facts: UnitFacts) -> Iterator[Statement]:
     place, kept = "30(1)(f)", facts.policy.retention
     limits = (
         ("Customers' rows", kept.raw_days, "raw_days"),
+        *([] if kept.lapsed_days is None else [("Rows after the end of consent", kept.lapsed_days, "lapsed_days")]),
         ("Evidence of consent", kept.consent_evidence_days, "consent_evidence_days"),
         ("List of customers who must not come back", kept.suppression_days, "suppression_days"),
         ("Backups", kept.backup_days, "backup_days"),

@@ -58,15 +58,24 @@ class Retention(Part):
     consent_evidence_days: Days
     """Consent events; at least as long as the rows, so that the unit can show why it held them."""
 
+    lapsed_days: Days | None = None
+    """Rows of customers whose consent has ended, counted from its end; as long as any others if absent."""
     suppression_days: Days | None = None
     """The list of customers who must not come back, for instance after an erasure."""
     backup_days: Days | None = None
     """Backups of any of these."""
 
+    @property
+    def erasure_evidence_days(self) -> int:
+        """Evidence of whose erasure a certificate is: as long as the list that holds the person."""
+        return self.consent_evidence_days if self.suppression_days is None else self.suppression_days
+
     @model_validator(mode="after")
     def _what_guards_the_rows_outlives_them(self) -> Self:
         if self.consent_evidence_days < self.raw_days:
             raise ValueError("consent_evidence_days must be at least raw_days")
+        if self.lapsed_days is not None and self.lapsed_days > self.raw_days:
+            raise ValueError("lapsed_days must be at most raw_days")
         kept = max(self.raw_days, self.backup_days or 0)
         if self.suppression_days is not None and self.suppression_days < kept:
             raise ValueError("suppression_days must be at least raw_days and backup_days, or the erased come back")

@@ -153,8 +153,14 @@ def _budget(policy: Policy, epsilon_at_cap: str) -> Iterator[str]:
 
 def _retention(policy: Policy) -> Iterator[str]:
     kept = policy.retention
-    yield "Stated here. What fedseg deletes at the end of a term is the evidence of erasures, kept as long as consents."
+    yield (
+        "Stated here. A daily sweep ends what a unit of fedseg keeps itself: events of consent that others followed so "
+        "long ago, evidence of erasures, and keys of backups. It takes nobody off the list of customers who must not "
+        "come back."
+    )
     yield f"Customers' rows: {kept.raw_days:,} days. Evidence of consent: {kept.consent_evidence_days:,} days."
+    if kept.lapsed_days is not None:
+        yield f"Rows of customers whose consent has ended: {kept.lapsed_days:,} days from then; the sweep removes them."
     if kept.suppression_days is not None:
         yield f"The list of customers who must not come back: {kept.suppression_days:,} days."
     if kept.backup_days is not None:

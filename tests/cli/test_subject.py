@@ -149,3 +149,14 @@ def test_a_unit_without_a_register_begins_one_when_somebody_says_that_nobody_was
     assert subject(workspace, "init", "--yes").out == "north: begun, and empty\n"
     assert subject(workspace, "status").out == "no request is open\n"
     assert subject(workspace, "init", "--yes").code == 8
+
+
+def test_a_sweep_can_be_looked_at_first_and_says_what_went_by_which_rule(workspace: Workspace) -> None:
+    home = NodeHome.open(workspace.home())
+    looked = subject(workspace, "sweep", "--dry-run", "--format", "json").envelope["data"]
+    assert (looked["outcome"], looked["record"], looked["days_logged"]) == ("checked, nothing removed", None, [])
+    assert not (home.path / "LOCAL/sweeps").exists()
+    swept = subject(workspace, "sweep", "--format", "json").envelope["data"]
+    assert (swept["outcome"], swept["LOCAL"]["finished"]) == ("swept", [])
+    assert {one["count"] for one in swept["LOCAL"]["ended"]} == {0}
+    assert Path(swept["record"]).parent == home.path / "LOCAL/sweeps"

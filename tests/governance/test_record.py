@@ -74,6 +74,7 @@ def test_table_and_document_say_the_same(facts_of: FactsOf) -> None:
         ("Example Retail GmbH", "Other Retail AG", "30(1)(a)", "Other Retail AG"),
         ("frequency", "how_often", "30(1)(c)", "column how_often of the data source"),
         ("raw_days: 395", "raw_days: 100", "30(1)(f)", "100 days"),
+        ("raw_days: 395", "raw_days: 395\n  lapsed_days: 90", "30(1)(f)", "90 days"),
         ("consent_evidence_days: 1095", "consent_evidence_days: 1096", "30(1)(f)", "1,096 days"),
         ("suppression_days: 3650", "suppression_days: 3651", "30(1)(f)", "3,651 days"),
         ("backup_days: 30", "backup_days: 31", "30(1)(f)", "31 days"),

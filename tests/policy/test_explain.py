@@ -54,6 +54,7 @@ FACTS = {
     "jurisdictions": ("gdpr-legitimate-interest", "[loc:CH, loc:GB]", "[loc:CH]"),
     "notice sent": ("gdpr-legitimate-interest", "notice_min_version: 4", "notice_min_version: 5"),
     "absent": ("gdpr-legitimate-interest", "absent: [objection]", "absent: [objection, opt_out_sale]"),
+    "lapse": ("minimal", "raw_days: 730", "raw_days: 730\n  lapsed_days: 90"),
     "suppression": ("gdpr-legitimate-interest", "suppression_days: 3650", "suppression_days: 3651"),
     "backups": ("gdpr-legitimate-interest", "backup_days: 30", "backup_days: 31"),
     "forbidden uses": ("gdpr-legitimate-interest", "reidentification]", "reidentification, social-scoring]"),
@@ -83,7 +84,7 @@ def test_what_is_enforced_and_what_is_declared_is_told_apart() -> None:
     text = words(TEXTS["health-cross-industry"])
     assert "- addressing people because of their segment (enforced: no plan with this purpose is approved)" in text
     assert "- political advertising or canvassing (declared: binds people)" in text
-    assert "What fedseg deletes at the end of a term is the evidence of erasures" in text
+    assert "It takes nobody off the list of customers who must not come back." in text
 
 
 def test_every_way_to_be_allowed_and_every_veto_is_said() -> None:

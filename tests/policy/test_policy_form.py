@@ -167,6 +167,7 @@ REFUSALS = {
     "column both ordinary and special": ("allow: [recency, frequency]", "allow: [recency, illness]", "both hold illness"),
     "limits on sensitive data passed over": ("limit_sensitive, ", "", "veto must also hold limit_sensitive: no policy"),
     "erased who come back with the rows": ("suppression_days: 3650", "suppression_days: 394", "or the erased come back"),
+    "lapsed kept longer than others": ("raw_days: 395", "raw_days: 395, lapsed_days: 396", "lapsed_days must be at most raw"),
     "erased who come back with a backup": ("backup_days: 30", "backup_days: 3651", "suppression_days must be at least raw_days"),
     "no recipient": (POLICY[POLICY.index("recipients") : POLICY.index("forbidden")], "recipients: []\n", "key recipients: "),
     "recipients of one name": ("id: partner", "id: crm", "line 26, key recipients: each recipient needs an id of its own"),
@@ -188,6 +189,7 @@ def test_what_the_form_does_not_allow_is_refused_with_its_place(old: str, new: s
     ("old", "new"),
     [
         ("suppression_days: 3650", "suppression_days: 395"),
+        ("raw_days: 395", "raw_days: 395, lapsed_days: 395"),
         ("backup_days: 30", "backup_days: 3650"),
         (", suppression_days: 3650", ""),
         (", backup_days: 30", ""),
