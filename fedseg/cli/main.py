@@ -20,12 +20,14 @@ from fedseg.cli import (
     job,
     key,
     ledger,
+    monitor,
     node,
     plan,
     policy,
     report,
     segments,
     server,
+    service,
     simulate,
     subject,
 )
@@ -50,6 +52,8 @@ app.command("revoke")(approve.revoke)
 app.add_typer(key.app, name="key")
 app.add_typer(server.app, name="server")
 app.add_typer(node.app, name="node")
+app.command("service")(service.service)
+app.command("monitor")(monitor.monitor)
 app.add_typer(job.app, name="job")
 app.add_typer(policy.app, name="policy")
 app.add_typer(consent.app, name="consent")

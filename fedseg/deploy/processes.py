@@ -208,11 +208,14 @@ class Supervisor:
     def attend(self, child: "subprocess.Popen[bytes]") -> None:
         """Wait for the end of a supervisord that is the caller's child; SIGTERM and Ctrl-C end it in order.
 
+        A service manager is told that all is well: nobody comes here before it is.
+
         Raises:
             UnreachableError: If it ended by no one's wish.
         """
         try:
             with _exit_on_sigterm(0):
+                tell_ready(os.environ)
                 code = child.wait()
         finally:
             _end(child)
@@ -375,6 +378,16 @@ class Supervisor:
             f"{key}_maxbytes": LOG_BYTES,
             f"{key}_backups": LOG_BACKUPS,
         }
+
+
+def tell_ready(environment: Mapping[str, str]) -> None:
+    """Tell a service manager that waits for it that all is well; without one nothing happens. See sd_notify(3)."""
+    place = environment.get("NOTIFY_SOCKET")
+    if place is None:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.connect(f"\0{place[1:]}" if place.startswith("@") else place)
+        sender.sendall(b"READY=1")
 
 
 def end_process(pid: int, *signals: signal.Signals) -> None:

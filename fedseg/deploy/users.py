@@ -9,7 +9,7 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,8 @@ PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGES: Final = {"nginx": "nginx-light", "setpriv": "util-linux", "unshare": "util-linux", "tail": "coreutils"}
 """Programs that are no Python package, and the Debian packages they come in."""
 UNPRIVILEGED_PORT_START: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+LOG_FORMAT: Final = "FEDSEG_LOG_FORMAT"
+"""The one variable of the caller's that processes get to see: how they write their logs."""
 SECONDS: Final = 30.0
 """Longest wait for a check in another user's name."""
 
@@ -48,9 +50,24 @@ def environment(home: Path) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
+        LOG_FORMAT: log_format(os.environ),
 
 def python(module: str, *arguments: object) -> list[str]:
     """The command that runs a module with this Python, which looks for modules nowhere but where it is installed."""
+def log_format(variables: Mapping[str, str]) -> str:
+    """How processes are to write their logs: `text` or `json`, as these variables say.
+
+    Raises:
+        SettingsError: If they say something else.
+    """
+    found = variables.get(LOG_FORMAT, "text")
+    if found not in {"text", "json"}:
+        raise SettingsError(
+            f"{LOG_FORMAT} is {found!r}", why="a log is written as text or as json", fix=f"export {LOG_FORMAT}=json"
+        )
+    return found
+
+
     return [sys.executable, "-P", "-m", module, *map(str, arguments)]
 
 

@@ -26,6 +26,8 @@ COMMANDS = {
     "key",
     "server",
     "node",
+    "service",
+    "monitor",
     "job",
     "policy",
     "consent",

@@ -110,7 +110,7 @@ def test_who_has_the_data_has_no_network(uid: int, extra: list[str], monkeypatch
     assert words[1 : words.index("--")] == [*extra, "--net"]
 
 
-def test_a_process_knows_nothing_of_its_callers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_knows_nothing_of_its_callers_environment_but_the_form_of_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example")
     monkeypatch.setenv("LD_PRELOAD", "x.so")
 
@@ -123,5 +123,6 @@ def test_a_process_knows_nothing_of_its_callers_environment(monkeypatch: pytest.
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "FEDSEG_LOG_FORMAT": "text",
     }
     assert python("a.b", 1)[1:] == ["-P", "-m", "a.b", "1"]

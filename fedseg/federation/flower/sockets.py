@@ -1,9 +1,11 @@
 """What both sides of Flower share here: Unix sockets, clients over them, heartbeats, and a process's log."""
 
+import json
 import logging
 import os
 import socket
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -28,6 +30,9 @@ IDLE_SECONDS: Final = 75
 """How long a server keeps a connection on which nothing is asked: longer than any client does. httpx gives one up after
 5 s and the proxy after 60; if the server were first, a request that has just left would be lost."""
 
+LOG_FORMAT: Final = "FEDSEG_LOG_FORMAT"
+"""Name of the environment variable that says how lines are written: `json`, or as text."""
+
 Client = TypeVar("Client", bound=ProtobufClient)
 
 
@@ -43,10 +48,25 @@ class OneLine(logging.Formatter):
         return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+class OneObject(logging.Formatter):
+    """A record as one JSON object on one line of ASCII; nothing is in it that the plain line has not."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The object: `time` (ISO, UTC), `level`, `process` (its number), `message`, and `trace` where there is one."""
+        said = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        trace = {} if record.exc_info is None else {"trace": self.formatException(record.exc_info)}
+        return json.dumps(said | trace)
+
+
 def start_log() -> None:
     """Log this process to stderr: our lines and, from INFO up, Flower's, in one form and without colors."""
     handler = logging.StreamHandler()
-    handler.setFormatter(OneLine())
+    handler.setFormatter(OneObject() if os.environ.get(LOG_FORMAT) == "json" else OneLine())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
     flowers = logging.getLogger("flwr")
