@@ -45,6 +45,8 @@ CANNOT_PROVE: Final = (
 _COMMITMENT_TAG: Final = b"fedseg/erasure-certificate/v1\n"
 
 
+REWRITTEN: Final = "rewritten without their rows"
+DELETED: Final = "rows deleted by the database's operator, looked for and not found"
 OVERWRITTEN: Final = "rows deleted and overwritten"
 VACUUMED: Final = "rows deleted in a database that was told to vacuum"
 
@@ -56,7 +58,7 @@ class ErasedStore(Part):
     method: Annotated[
         str,
         Field(
-            pattern=rf"^(rewritten without their rows|{OVERWRITTEN}|{VACUUMED}|none are kept"
+            pattern=rf"^({REWRITTEN}|{DELETED}|{OVERWRITTEN}|{VACUUMED}|none are kept"
             r"|encrypted, unreadable after [0-9]{4}-[0-9]{2}-[0-9]{2})$"
         ),
     ]

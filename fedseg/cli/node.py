@@ -22,6 +22,7 @@ from fedseg.errors import SettingsError
 if TYPE_CHECKING:
     from fedseg.deploy.enrolment import Request
     from fedseg.deploy.settings import NodeDeployment
+    from fedseg.node.sources.settings import SourceSettings
 
 app = typer.Typer(help="A unit's node: one process speaks to the server, the other has the data.", no_args_is_help=True)
 DirectoryArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The node's directory.")]
@@ -30,10 +31,12 @@ REHEARSAL = "REHEARSAL: the noise is simulated, so nothing this node releases is
 
 
 class DataFormat(enum.StrEnum):
-    """How the customers' file is written."""
+    """How the customers are kept."""
 
     CSV = "csv"
     PARQUET = "parquet"
+    DUCKDB = "duckdb"
+    POSTGRESQL = "postgresql"
 
 
 class Process(enum.StrEnum):
@@ -49,7 +52,7 @@ def init(
     unit: Annotated[str, typer.Option(help="The unit's name, as in plans.")],
     server: Annotated[str, typer.Option(help="HOST:PORT of the server.")],
     policy: Annotated[Path, typer.Option(help="POLICY.yaml; it is copied.", exists=True, dir_okay=False)],
-    data: Annotated[Path, typer.Option(help="The customers' file; it stays where it is.")],
+    data: Annotated[str, typer.Option(help="The customers' file, folder, pattern or database; it stays where it is.")],
     subject: Annotated[str, typer.Option(help="Its column with the customer's identifier.")],
     ca: Annotated[
         Path | None,
@@ -58,6 +61,7 @@ def init(
     data_format: Annotated[
         DataFormat | None, typer.Option(help="How it is written; by its name's end unless said.")
     ] = None,
+    table: Annotated[str | None, typer.Option(help="In a database: SCHEMA.TABLE.")] = None,
     network_user: Annotated[str | None, typer.Option(help="System user who speaks to the server.")] = None,
     data_user: Annotated[str | None, typer.Option(help="System user who reads the data and owns the ledger.")] = None,
     single_user: SingleUserOption = False,
@@ -70,11 +74,9 @@ def init(
     from fedseg.deploy import node
     from fedseg.deploy.certificates import fingerprint
     from fedseg.deploy.users import choose
-    from fedseg.node.sources.settings import SourceSettings
 
     users = choose(network_user, data_user, single_user=single_user, options=("--network-user", "--data-user"))
-    written = data_format or _format_of(data)
-    source = SourceSettings(path=str(data.absolute()), format=written.value, subject=subject)
+    source = _source(data, data_format or _format_of(data), subject, table)
     made = node.init(directory, node.NodePlan(unit, server, ca, policy, source, users[0], users[1], rehearsal_seed))
     single_user_note(single=made.single_user, lost="a break-in at the network process reaches customers and ledger")
     facts = {
@@ -228,15 +230,33 @@ def logs(
     show(format_, {"logs": found}, lambda: "\n\n".join("\n".join([f"{name}:", *some]) for name, some in found.items()))
 
 
-def _format_of(data: Path) -> DataFormat:
+def _format_of(data: str) -> DataFormat:
+    if data.startswith(("postgresql:", "postgres:")):
+        return DataFormat.POSTGRESQL
     try:
-        return DataFormat(data.suffix.removeprefix(".").lower())
+        return DataFormat(Path(data).suffix.removeprefix(".").lower())
     except ValueError:
         raise SettingsError(
-            f"nobody can say how {data.name} is written",
-            why="its name ends in neither .csv nor .parquet",
-            fix="say it with --data-format csv or --data-format parquet",
+            f"nobody can say how {Path(data).name} is written",
+            why="its name ends in none of .csv, .parquet and .duckdb",
+            fix="say it with --data-format csv, or another of: fedseg node init --help",
         ) from None
+
+
+def _source(data: str, written: DataFormat, subject: str, table: str | None) -> "SourceSettings":
+    from pydantic import ValidationError
+
+    from fedseg.node.sources.settings import SourceSettings
+
+    path = data if written is DataFormat.POSTGRESQL else str(Path(data).absolute())
+    try:
+        return SourceSettings(path=path, format=written.value, subject=subject, table=table)
+    except ValidationError as error:
+        raise SettingsError(
+            "--data or --table cannot be used",
+            why=error.errors()[0]["msg"].removeprefix("Value error, "),
+            fix="fedseg node init --help",
+        ) from error
 
 
 def _join(deployment: "NodeDeployment", file: Path, fingerprint: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,14 +19,15 @@ from fedseg.deploy.users import (
     Account,
     caller,
     confined,
-    may_read,
     python,
+    readable,
     require_isolation,
     require_ready,
 )
 from fedseg.errors import DeploymentError, FedsegError, NotAdmittedError, NotStartedError
 from fedseg.node.home import NodeHome, NodeSettings
 from fedseg.node.source import open_source
+from fedseg.node.sources.choice import stored_files
 from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.document import load_policy
 
@@ -90,7 +92,7 @@ def init(path: Path, plan: NodePlan) -> NodeDeployment:
         for who in {plan.network, plan.data}:
             require_ready(who, path.parent)
         require_isolation(plan.data, "data")
-        _require_private(Path(plan.source.path), plan.network, plan.data)
+        _require_private(stored_files(part, plan.source), plan.network, plan.data)
         home = NodeHome.create(
             part / "unit", NodeSettings(version=1, unit=plan.unit, source=plan.source), policy=policy
         )
@@ -114,19 +116,21 @@ def _make_room(part: Path, network: Account, data: Account, ca: bytes | None, un
     make(part / "supervisor", me)
 
 
-def _require_private(data_file: Path, network: Account, data: Account) -> None:
-    """The data process can read the customers, and what speaks to the network cannot."""
-    if not may_read(data, data_file):
+def _require_private(files: Sequence[Path], network: Account, data: Account) -> None:
+    """The data process can read the customers' files, and what speaks to the network none of them."""
+    closed = sorted(set(files) - set(readable(data, files)))
+    if closed:
         raise DeploymentError(
-            f"the user {data.name} cannot read {data_file}",
+            f"the user {data.name} cannot read {closed[0]}",
             why="the file or a directory above it is closed to that user, or it is not there",
-            fix=f"chown {data.name} {data_file} && chmod 600 {data_file}",
+            fix=f"chown {data.name} {closed[0]} && chmod 600 {closed[0]}",
         )
-    if network != data and may_read(network, data_file):
+    open_ = [] if network == data else readable(network, files)
+    if open_:
         raise DeploymentError(
-            f"the user {network.name} can read {data_file}",
+            f"the user {network.name} can read {open_[0]}",
             why="the process that speaks to the network must not be able to read customers",
-            fix=f"chown {data.name} {data_file} && chmod 600 {data_file}",
+            fix=f"chown {data.name} {open_[0]} && chmod 600 {open_[0]}",
         )
 
 
@@ -136,7 +140,8 @@ def require_private(deployment: NodeDeployment) -> None:
     Raises:
         DeploymentError: If that is not so.
     """
-    _require_private(_data_file(deployment), deployment.network_account, deployment.data_account)
+    home = NodeHome.open(deployment.home)
+    _require_private(stored_files(home.path, home.settings.source), deployment.network_account, deployment.data_account)
 
 
 def supervisor(deployment: NodeDeployment) -> Supervisor:
@@ -291,7 +296,3 @@ def _missing(deployment: NodeDeployment, watched: Supervisor, mark: LogMark) -> 
     if not states["data"].is_running:
         return f"the data process to stay up (it is {states['data'].state})"
     return None
-
-
-def _data_file(deployment: NodeDeployment) -> Path:
-    return deployment.home / NodeHome.open(deployment.home).settings.source.path

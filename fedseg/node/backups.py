@@ -28,6 +28,7 @@ from fedseg.node.erasure import remove_returned
 from fedseg.node.home import NodeHome
 from fedseg.node.register import DELIVERY_SCHEMA, Delivery, ImportNote, Register
 from fedseg.node.sealed_file import FRAME_BYTES, SealedReader, SealingWriter, changed
+from fedseg.node.source_erasure import source_files
 from fedseg.private_file import replacing
 
 _CUSTOMERS: Final = "customers"
@@ -97,12 +98,28 @@ def _write(home: NodeHome, file: BinaryIO, month: MonthKey, now: datetime) -> No
     header: dict[str, Json] = {"made_at": made_at, "month": month.month, "unit": home.settings.unit, "version": 1}
     sink = SealingWriter(file, month.key, header)
     with tarfile.open(fileobj=sink, mode="w|") as archive, home.nameless_file() as consents:
-        customers = home.path / home.settings.source.path
-        with customers.open("rb") as rows:
+        with _customers_file(home).open("rb") as rows:
             archive.addfile(_member(_CUSTOMERS, os.fstat(rows.fileno()).st_size), rows)
         _write_consents(home, consents)
         archive.addfile(_member(_CONSENT, consents.seek(0, io.SEEK_END)), _rewound(consents))
     sink.finish()
+
+
+def _customers_file(home: NodeHome) -> Path:
+    """The file of customers, if they are in one: other places have backups of their own.
+
+    Raises:
+        SettingsError: If they are not.
+    """
+    source = home.settings.source
+    path = home.path / source.path
+    if not source.in_database and source_files(home) == [path]:
+        return path
+    raise SettingsError(
+        "this unit's customers are not in one file",
+        why="they are in a database or in several files, and a backup of the unit holds one",
+        fix="back them up where they are, with keys that end in time, so that erasures reach the copies",
+    )
 
 
 def _write_consents(home: NodeHome, file: IO[bytes]) -> None:
@@ -184,7 +201,7 @@ def _take_back(home: NodeHome, archive: tarfile.TarFile, now: datetime) -> Resto
 
 
 def _put_customers_back(home: NodeHome, content: IO[bytes]) -> bool:
-    path = home.path / home.settings.source.path
+    path = _customers_file(home)
     if path.exists():
         return False
     try:

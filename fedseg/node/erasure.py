@@ -10,10 +10,13 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import fedseg
 from fedseg.certificate import (
+    DELETED,
     OVERWRITTEN,
+    REWRITTEN,
     SALT_BYTES,
     VACUUMED,
     ErasedStore,
@@ -25,7 +28,7 @@ from fedseg.certificate import (
     sign_certificate,
 )
 from fedseg.errors import RightsRequestError, VerificationError
-from fedseg.ledger.canonical import canonical, sha256_hex
+from fedseg.ledger.canonical import Json, canonical, sha256_hex
 from fedseg.ledger.proof import prove_inclusion
 from fedseg.ledger.reading import read_ledger
 from fedseg.node.backup_keys import month_keys
@@ -34,12 +37,14 @@ from fedseg.node.identities import destroy_unused
 from fedseg.node.leftovers import files_below, find_leftovers
 from fedseg.node.requests import Order, begin, fulfil
 from fedseg.node.rights_register import StoredCertificate
-from fedseg.node.source_erasure import erase_rows
+from fedseg.node.source_erasure import erase_rows, source_files
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.notices import Notice
 from fedseg.policy.rights import Right, SubjectRequest
 from fedseg.privacy.account import PrivacyAccount, day_of
 from fedseg.privacy.entries import RightsBatchBody
+
+_PIECE_BYTES: Final = 2**20
 
 
 def erase(
@@ -143,7 +148,7 @@ def proven_certificate(home: NodeHome, request: str) -> bytes:
 
 def _require_nothing_left(home: NodeHome, order: Order, skip: Collection[Path]) -> None:
     left_out = {path.resolve() for path in (*skip, home.path / LOCAL / RIGHTS_FILE)}
-    files = {path.resolve() for path in (*files_below(home.path), home.path / home.settings.source.path)}
+    files = {path.resolve() for path in (*files_below(home.path), *source_files(home))}
     found = find_leftovers(sorted(files - left_out), order.identifiers, order.subjects(home))
     if found:
         raise VerificationError(
@@ -212,7 +217,7 @@ def _stores(home: NodeHome) -> list[ErasedStore]:
     """What was done where, for everybody alike."""
     ends = [one.unreadable_after for one in month_keys(home)]
     return [
-        ErasedStore(store="customers", method="rewritten without their rows"),
+        ErasedStore(store="customers", method=DELETED if home.settings.source.in_database else REWRITTEN),
         ErasedStore(store="consent", method=OVERWRITTEN if home.register_file.exists() else VACUUMED),
         ErasedStore(store="backups", method=f"encrypted, unreadable after {max(ends)}" if ends else "none are kept"),
     ]
@@ -220,9 +225,15 @@ def _stores(home: NodeHome) -> list[ErasedStore]:
 
 def _manifest(home: NodeHome) -> str:
     """Hash over the stores as they are now."""
-    stores = {"customers": home.path / home.settings.source.path, "consent": home.register_file}
-    hashes = {}
-    for name, path in ((name, path) for name, path in stores.items() if path.exists()):
-        with path.open("rb") as file:
-            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return sha256_hex(canonical(dict(hashes)))
+    stores = {"customers": source_files(home), "consent": [home.register_file]}
+    hashes: dict[str, Json] = {}
+    for name, paths in stores.items():
+        found = [path for path in paths if path.exists()]
+        if found:
+            digest = hashlib.sha256()
+            for path in found:
+                with path.open("rb") as file:
+                    while piece := file.read(_PIECE_BYTES):
+                        digest.update(piece)
+            hashes[name] = digest.hexdigest()
+    return sha256_hex(canonical(hashes))

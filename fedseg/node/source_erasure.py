@@ -21,7 +21,8 @@ from fedseg.errors import StorageError
 from fedseg.node.home import NodeHome
 from fedseg.node.source import open_stored, subject_key
 from fedseg.node.sources.cells import identifiers_of
-from fedseg.node.sources.files import BATCH_ROWS, Files, files_of
+from fedseg.node.sources.choice import stored_files
+from fedseg.node.sources.files import BATCH_ROWS, Files
 from fedseg.node.sources.lines import BYTE_ORDER_MARK, fields_in
 from fedseg.node.sources.rows import Rows
 from fedseg.private_file import sync_directory, write_new
@@ -52,8 +53,7 @@ def erase_rows(home: NodeHome, subjects: Collection[bytes]) -> None:
 
 def source_files(home: NodeHome) -> list[Path]:
     """The files that hold the unit's customers; none if a database server does."""
-    settings = home.settings.source
-    return [] if settings.format == "postgresql" else files_of(home.path / settings.path, settings.format)
+    return stored_files(home.path, home.settings.source)
 
 
 def _erase_rows_of(home: NodeHome, path: Path, subjects: Collection[bytes]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fedseg.deploy.certificates import new_authority
-from fedseg.deploy.users import account, confined, may_read
+from fedseg.deploy.users import account, confined, readable
 from fedseg.node.home import NodeHome
 from tests.deploy.conftest import (
     NAMES,
@@ -93,10 +93,10 @@ def test_neither_user_can_read_what_is_the_others(connected: Node) -> None:
     of_network = [connected.path / "network", connected.path / "network" / "node.key"]
     of_root = [connected.path / "supervisor", connected.path / "logs" / "data.log"]
 
-    assert [may_read(data, path) for path in of_data] == [True] * 3
-    assert [may_read(network, path) for path in of_network] == [True] * 2
-    assert not any(may_read(network, path) for path in of_data + of_root)
-    assert not any(may_read(data, path) for path in of_network + of_root)
+    assert readable(data, of_data) == of_data
+    assert readable(network, of_network) == of_network
+    assert not readable(network, of_data + of_root)
+    assert not readable(data, of_network + of_root)
 
 
 def test_nobody_else_may_open_the_socket_between_them(connected: Node) -> None:

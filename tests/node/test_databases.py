@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.csv as pc_csv
 import pytest
 
+from fedseg.certificate import DELETED, REWRITTEN, ErasedStore
 from fedseg.columns import numbers
-from fedseg.errors import DataError, MissingColumnError, StorageError
-from fedseg.node import source_erasure
+from fedseg.errors import DataError, MissingColumnError, SettingsError, StorageError
+from fedseg.node import backups, erasure, source_erasure
 from fedseg.node.home import NodeHome
 from fedseg.node.source import open_source, rows_of, subject_key
 from fedseg.node.sources import postgres, view
 from tests.postgres_server import PostgresServer, running_server
-from tests.shop_events import COLUMNS, everywhere, rows, shop, with_source
+from tests.shop_events import COLUMNS, everywhere, fill_duckdb, rows, shop, with_source
 
 pytestmark = pytest.mark.processes
 
@@ -193,3 +194,28 @@ def test_events_of_erased_people_go_from_every_file_of_a_folder(bare_unit: NodeH
     assert rows_of(home, gone) == []
     assert sorted(one.name for one in tmp_path.iterdir()) == ["0.csv", "1.csv", "2.csv"]
     assert b"c3," not in b"".join(one.read_bytes().replace(b'"', b"") for one in tmp_path.iterdir())
+
+
+def test_a_certificate_says_who_deleted_rows_in_a_database(bare_unit: NodeHome, tmp_path: Path) -> None:
+    fill_duckdb(tmp_path / "events.duckdb", shop(5, 2))
+    in_database = with_source(bare_unit, path=str(tmp_path / "events.duckdb"), format="duckdb", table="public.events")
+    for home, method in ((bare_unit, REWRITTEN), (in_database, DELETED)):
+        assert erasure._stores(home)[0] == ErasedStore(store="customers", method=method)
+
+
+def test_a_certificates_manifest_is_over_all_files_of_a_folder(bare_unit: NodeHome, tmp_path: Path) -> None:
+    home = with_source(bare_unit, path=str(tmp_path), format="csv")
+    seen = {erasure._manifest(home)}
+    for number in range(2):
+        (tmp_path / f"{number}.csv").write_bytes(b"customer\n")
+        seen.add(erasure._manifest(home))
+    assert len(seen) == 3
+
+
+def test_a_backup_holds_one_file_or_says_that_it_cannot(bare_unit: NodeHome, tmp_path: Path) -> None:
+    folder = with_source(bare_unit, path=str(tmp_path), format="csv")
+    database = with_source(bare_unit, path=str(tmp_path / "x"), format="duckdb", table="public.events")
+    for home in (folder, database):
+        with pytest.raises(SettingsError, match="not in one file"):
+            backups._customers_file(home)
+    assert backups._customers_file(bare_unit) == bare_unit.path / bare_unit.settings.source.path

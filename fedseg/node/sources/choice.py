@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedseg.errors import SettingsError
-from fedseg.node.sources.files import Files
+from fedseg.node.sources.files import Files, files_of
 from fedseg.node.sources.rows import Rows
 from fedseg.node.sources.settings import SourceSettings
 
@@ -44,6 +44,11 @@ def stored_rows(home: Path, settings: SourceSettings) -> Rows:
         return DuckDBTable(home / settings.path, settings.table)
     except ImportError as error:
         raise _missing(error, "postgres" if settings.format == "postgresql" else "sql") from error
+
+
+def stored_files(home: Path, settings: SourceSettings) -> list[Path]:
+    """The files that hold the source; none if a database server does."""
+    return [] if settings.format == "postgresql" else files_of(home / settings.path, settings.format)
 
 
 def _view(events: Rows, settings: SourceSettings) -> "FeatureView":
