@@ -50,12 +50,10 @@ def environment(home: Path) -> dict[str, str]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        LOG_FORMAT: log_format(os.environ),
     }
 
-        LOG_FORMAT: log_format(os.environ),
 
-def python(module: str, *arguments: object) -> list[str]:
-    """The command that runs a module with this Python, which looks for modules nowhere but where it is installed."""
 def log_format(variables: Mapping[str, str]) -> str:
     """How processes are to write their logs: `text` or `json`, as these variables say.
 
@@ -70,6 +68,8 @@ def log_format(variables: Mapping[str, str]) -> str:
     return found
 
 
+def python(module: str, *arguments: object) -> list[str]:
+    """The command that runs a module with this Python, which looks for modules nowhere but where it is installed."""
     return [sys.executable, "-P", "-m", module, *map(str, arguments)]
 
 
