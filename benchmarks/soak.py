@@ -23,6 +23,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "fuzz": (*PYTEST, "tests/federation/test_wire.py", "tests/fuzz"),
     "noise": (*PYTEST, "tests/privacy", "-m", "slow"),
     "transcript-audit": (*PYTEST, "tests/clustering/test_transcript_audit.py", "-m", "soak"),
+    "noise-audit": (*PYTEST, "tests/empirical", "-m", "soak", "-rP"),
     "cost-ratio": (
         sys.executable,
         "-m",

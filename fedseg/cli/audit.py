@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedseg.cli import noise_audit
 from fedseg.cli.output import Format, FormatOption, print_result, show, table
 from fedseg.errors import SettingsError, StorageError, VerificationError
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from fedseg.audit.review import Review
     from fedseg.ledger.keys import PublicKey
 
-app = typer.Typer(help="Audits: evidence of a run in one file, checked offline.", no_args_is_help=True)
+app = typer.Typer(
+    help="Audits: evidence of a run in one file, checked offline; and the noise, put to the test.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -91,6 +94,9 @@ def verify(
     if format_ is Format.TEXT:
         print_result(_describe(found, facts))
     raise _refusal(found, facts)
+
+
+app.command("noise")(noise_audit.noise)
 
 
 def _refusal(found: "Review", facts: dict[str, Any]) -> VerificationError:
@@ -247,6 +253,7 @@ def _erasure(found: "CertificateFacts") -> dict[str, Any]:
         "due": said.due,
         "logged_for": found.period,
         "stores": {one.store: one.method for one in said.stores},
+        "backups_closed": found.closed,
         "recipients": {one.recipient: f"{one.status} on {one.day}" for one in said.recipients},
         "drawn": [one.model_dump() for one in said.drawn],
         "rho": fraction_text(said.rho),

@@ -197,6 +197,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg ledger export": [ledger, "--out", "export.txt"],
         "fedseg audit bundle": ["--from", ".", "--out", "run.zip"],
         "fedseg audit verify": ["run.zip"],
+        "fedseg audit noise": ["--n", "800", "--part", "noise"],
         "fedseg segments show": ["."],
         "fedseg segments describe": ["."],
         "fedseg report": ["."],

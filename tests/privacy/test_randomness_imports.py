@@ -40,6 +40,8 @@ ALLOWED = {
     ("clustering/model.py", "numpy.random"): "the same coins: particles of the server's model",
     ("clustering/separation.py", "numpy.random"): "the same coins: halves of a segment of the server's model",
     ("clustering/stability.py", "numpy.random"): "the same coins: releases as they might have been, which nobody sends",
+    ("empirical/game.py", "numpy.random"): "public coins of the audit's games, which are no noise",
+    ("empirical/transcript.py", "numpy.random"): "made-up customers of an audit, which are no noise",
     ("estimator/account.py", "secrets"): "a fit's own name in its ledger",
     ("simulation/", "numpy.random"): "synthetic customers and registers, which are no noise",
     ("simulation/", "random"): "faults injected into a transport, which are no noise",
