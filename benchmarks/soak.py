@@ -23,7 +23,8 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "fuzz": (*PYTEST, "tests/federation/test_wire.py", "tests/fuzz"),
     "noise": (*PYTEST, "tests/privacy", "-m", "slow"),
     "transcript-audit": (*PYTEST, "tests/clustering/test_transcript_audit.py", "-m", "soak"),
-    "noise-audit": (*PYTEST, "tests/empirical", "-m", "soak", "-rP"),
+    "noise-audit": (*PYTEST, "tests/empirical", "-m", "soak", "-rP", "-k", "not whole_runs"),
+    "noise-audit-runs": (*PYTEST, "tests/empirical", "-m", "soak", "-rP", "-k", "whole_runs"),
     "cost-ratio": (
         sys.executable,
         "-m",

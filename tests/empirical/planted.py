@@ -144,15 +144,10 @@ FAULTS = {
 }
 
 ON_TRANSCRIPTS = {
-    name: replace(FAULTS[name], noticed_by=ON_RUNS)
-    for name in (
-        "noise for half the sensitivity",
-        "vectors twice as long as is said",
-        "a share sent as a release",
-        "an un-noised partial sent as a release",
-    )
-} | {"clipping removed": replace(FAULTS["clipping removed"], noticed_by={"transcript-segments"})}
-"""The larger ones, on whole runs, of which fewer are played."""
+    "noise for half the sensitivity": Fault(half_the_sensitivity, ON_RUNS),
+    "clipping removed": Fault(no_clipping, {"transcript-segments"}),
+}
+"""Large ones, on whole runs, of which fewer are played."""
 
 SIZE = Size(noise=8000, pipeline=1600, transcript=400)
 

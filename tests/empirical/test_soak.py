@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from fedseg.empirical.audit import audit_noise
-from fedseg.empirical.parts import Size
+from fedseg.empirical.parts import Part, Size
 from tests.empirical.planted import FAULTS, ON_TRANSCRIPTS, Fault, alarms
 
 pytestmark = pytest.mark.soak
@@ -20,10 +20,12 @@ pytestmark = pytest.mark.soak
 RUNS, LEAST = 20, 19
 HONEST_RUNS = 200
 
-FEW_RUNS = Size(noise=8000, pipeline=1600, transcript=120)
-"""For what ships: games on whole runs take longest, and with fewer guesses they could not raise an alarm at all."""
+UNIT = Size(noise=8000, pipeline=1149, transcript=0)
+"""Three releases of each unit."""
 
 WHOLE_RUNS = Size(noise=0, pipeline=0, transcript=300)
+FEW_WHOLE_RUNS = Size(noise=0, pipeline=0, transcript=100)
+"""Games on whole runs take longest, and with fewer guesses they could hardly raise an alarm at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,15 @@ class Planted:
         return alarms(self.fault, seed, self.size)
 
 
-def honest(seed: int) -> set[str]:
+@dataclass(frozen=True, slots=True)
+class Honest:
     """One audit of what ships."""
-    return {one.game.name for one in audit_noise(FEW_RUNS, seed=seed).violated}
+
+    parts: tuple[Part, ...]
+    size: Size
+
+    def __call__(self, seed: int) -> set[str]:
+        return {one.game.name for one in audit_noise(self.size, parts=self.parts, seed=seed).violated}
 
 
 def count(audit: Callable[[int], set[str]], runs: int) -> Counter[str]:
@@ -57,9 +65,21 @@ def told(what: str, runs: int, alarmed: Counter[str]) -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_is_noticed_by_each_game_that_it_is_in(name: str) -> None:
-    alarmed = count(Planted(FAULTS[name], FEW_RUNS), RUNS)
+    alarmed = count(Planted(FAULTS[name], UNIT), RUNS)
     told(name, RUNS, alarmed)
     assert all(alarmed[game] >= LEAST for game in FAULTS[name].noticed_by)
+
+
+def test_noise_and_units_that_ship_raise_no_alarm() -> None:
+    alarmed = count(Honest((Part.NOISE, Part.PIPELINE), UNIT), HONEST_RUNS)
+    told("what ships, noise and units", HONEST_RUNS, alarmed)
+    assert alarmed["any"] == 0
+
+
+def test_whole_runs_of_what_ships_raise_no_alarm() -> None:
+    alarmed = count(Honest((Part.TRANSCRIPT,), FEW_WHOLE_RUNS), HONEST_RUNS)
+    told("what ships, whole runs", HONEST_RUNS, alarmed)
+    assert alarmed["any"] == 0
 
 
 @pytest.mark.parametrize("name", ON_TRANSCRIPTS)
@@ -67,9 +87,3 @@ def test_the_large_ones_are_noticed_in_whole_runs(name: str) -> None:
     alarmed = count(Planted(ON_TRANSCRIPTS[name], WHOLE_RUNS), RUNS)
     told(f"{name}, in whole runs", RUNS, alarmed)
     assert all(alarmed[game] >= LEAST for game in ON_TRANSCRIPTS[name].noticed_by)
-
-
-def test_what_ships_raises_no_alarm() -> None:
-    alarmed = count(honest, HONEST_RUNS)
-    told("what ships", HONEST_RUNS, alarmed)
-    assert alarmed["any"] == 0
