@@ -39,7 +39,7 @@ QUICK := not (processes or deployment or browser or chaos or slow or extras or d
 within = timeout --foreground --signal=INT --kill-after=30 $(1)m
 
 .PHONY: help demo fmt check lint doctest test-quick-plain test test-quick test-chaos test-coverage test-processes \
-	test-deployment test-statistical test-extras test-docs soak mutants chromium proxy-tools postgres go-tools clean
+	test-deployment test-statistical test-extras test-docs soak mutants chromium proxy-tools postgres go-tools systemd-tools clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -91,8 +91,9 @@ test-deployment: $(VENV)/.installed-test proxy-tools
 test-statistical: $(VENV)/.installed-test postgres
 	$(call within,$(BUDGET_STATISTICAL)) $(PYTEST) -m slow
 
-# Other people's implementations as witnesses: accountants, and verifiers of signed notes and transparency logs.
-test-extras: $(EXTRAS)/.installed go-tools
+# Other people's programs as witnesses: accountants, verifiers of signed notes and transparency logs, pip without a network,
+# and the checkers of services and containers.
+test-extras: $(EXTRAS)/.installed go-tools systemd-tools
 	$(call within,$(BUDGET_EXTRAS)) $(EXTRAS)/bin/python -m pytest -m extras tests/extras tests/foreign
 
 test-docs: $(VENV)/.installed-test proxy-tools
@@ -168,4 +169,10 @@ go-tools:
 	@if ! { command -v go && test -d /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog; } >/dev/null \
 	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends golang-go golang-golang-x-mod-dev; \
+	fi
+
+# systemd's checker of services. It is installed, not run: no service of the machine changes. As above.
+systemd-tools:
+	@if ! command -v systemd-analyze >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends systemd; \
 	fi
