@@ -135,11 +135,13 @@ def check(
     from fedseg.deploy.settings import NodeDeployment
     from fedseg.plan import parse_plan
 
-    deployment, now = NodeDeployment.open(directory), datetime.now(UTC)
-    asked = None if plan is None else parse_plan(plan.read_bytes())
+    deployment = NodeDeployment.open(directory)
+    asked = None if plan is None else plan.read_bytes()
+    if asked is not None:
+        parse_plan(asked)
     if answer is not None:
         _join(deployment, answer, fingerprint)
-    found = list(check_node(deployment, asked, now=now))
+    found = list(check_node(deployment, asked))
     facts = {
         "unit": deployment.terms.unit,
         "ready": not any(one.error for one in found),

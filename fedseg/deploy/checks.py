@@ -1,38 +1,47 @@
 """What stands between a node and its first plan, looked at before it starts; each thing with its cure.
 
 Nothing is changed, and nothing that depends on a row is sent: the server is asked for its health, by the network user,
-before any customer is read. Exact counts are for the unit's own eyes and stand apart, as LOCAL.
+before any customer is read, and what reads customers has no network. Exact counts are for the unit's own eyes and
+stand apart, as LOCAL. `python -m fedseg.deploy.checks HOME` is the part that reads them.
 """
 
 import enum
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fedseg.deploy.joining import known_server, require_joined
 from fedseg.deploy.node import require_private
 from fedseg.deploy.preflight import check_server
 from fedseg.deploy.settings import NodeDeployment
-from fedseg.deploy.users import require_isolation, require_ready
+from fedseg.deploy.users import confined, environment, python, require_isolation, require_ready
 from fedseg.errors import (
     CertificateError,
     ClockError,
     CohortTooSmallError,
     ConsentError,
+    DeploymentError,
     FedsegError,
     StorageError,
     UnreachableError,
+    every_error,
 )
+from fedseg.federation.runner import withhold_exception_texts
 from fedseg.node.approvals import require_cohort
 from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
 from fedseg.node.inbox import Inbox
 from fedseg.node.integrity import require_integrity
 from fedseg.node.source import inspect_source, open_source
-from fedseg.plan import Plan, caps_of
+from fedseg.plan import Plan, caps_of, parse_plan
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.gate import Reason, tally
 from fedseg.privacy.account import PrivacyAccount, require_signed
@@ -65,31 +74,91 @@ class Finding:
     """LOCAL: exact counts."""
 
 
-def check_node(deployment: NodeDeployment, plan: Plan | None, *, now: datetime) -> Iterator[Finding]:
-    """Look at everything, the server first.
+def check_node(deployment: NodeDeployment, plan: bytes | None) -> Iterator[Finding]:
+    """Look at everything, the server first; what reads customers runs as the data user, without a network.
 
     Args:
         deployment: The node.
         plan: A plan that its data are to serve; without one, the plans in the inbox.
+    """
+    users = _users(deployment)
+    yield users
+    yield from _server(deployment)
+    yield _looked("disk", lambda: _disk(deployment))
+    if users.state is not State.FAIL:
+        yield from _as_the_data_user(deployment, plan)
+
+
+def check_home(home: NodeHome, plan: Plan | None, *, now: datetime) -> Iterator[Finding]:
+    """Look at a unit's home, customers included.
+
+    Args:
+        home: The unit's.
+        plan: A plan that its data are to serve; without one, the plans in the inbox.
         now: When.
     """
-    yield from _machine(deployment)
-    yield from _server(deployment)
-    home = NodeHome.open(deployment.home)
-    yield _looked("disk", lambda: _disk(deployment))
     yield _looked("ledger", lambda: _ledger(home))
     yield _looked("rights list", lambda: _rights(home))
     policy = _policy(home)
     yield policy
     if policy.state is State.FAIL:
         return
-    plans = [plan] if plan is not None else [one.plan for one in Inbox(home).waiting()[0]]
     data = _looked("data", lambda: _data(home))
     yield data
     if data.state is State.FAIL:
         return
+    if home.settings.source.format == "postgresql":
+        yield _looked("database role", lambda: _role(home))
+    plans = [plan] if plan is not None else [one.plan for one in Inbox(home).waiting()[0]]
     yield from _features(home, plans)
     yield from _cohorts(home, load_policy(home.policy_document()), plans, now)
+
+
+def _as_the_data_user(deployment: NodeDeployment, plan: bytes | None) -> Iterator[Finding]:
+    """`check_home` in a process that has what the data process has, and no more."""
+    done = subprocess.run(  # noqa: S603 (a list of our own words, no shell)
+        [*confined(deployment.data_account, network=False), *python("fedseg.deploy.checks", deployment.home)],
+        cwd="/",
+        env=environment(Path("/nonexistent")),
+        input=plan or b"",
+        capture_output=True,
+        check=False,
+    )
+    try:
+        said = _SAID.validate_json(done.stdout)
+    except ValidationError as error:
+        raise DeploymentError(
+            f"{deployment.data_account.name} cannot look at the unit's home",
+            why=f"the attempt ended with {done.returncode}; its words are withheld, for they could hold a value",
+            fix=f"look at the owner and the modes of {deployment.home}",
+        ) from error
+    for one in said:
+        raised = None if one.error is None else _raised(**one.error)
+        yield Finding(one.name, one.state, one.says, one.fix, raised, one.local)
+
+
+def _raised(code: str, what: str, why: str, fix: str) -> FedsegError:
+    return next(one for one in every_error() if one.code == code)(what, why=why, fix=fix)
+
+
+class _Said(BaseModel):
+    """A finding on its way between two processes."""
+
+    name: str
+    state: State
+    says: str
+    fix: str
+    error: dict[str, str] | None
+    local: dict[str, int]
+
+    @classmethod
+    def of(cls, one: Finding) -> Self:
+        error = one.error
+        facts = None if error is None else {"code": error.code, "what": error.what, "why": error.why, "fix": error.fix}
+        return cls(name=one.name, state=one.state, says=one.says, fix=one.fix, error=facts, local=dict(one.local))
+
+
+_SAID = TypeAdapter(list[_Said])
 
 
 def _looked(name: str, look: Callable[[], Finding]) -> Finding:
@@ -99,7 +168,7 @@ def _looked(name: str, look: Callable[[], Finding]) -> Finding:
         return Finding(name, State.FAIL, f"{error.what}: {error.why}", error.fix, error)
 
 
-def _machine(deployment: NodeDeployment) -> Iterator[Finding]:
+def _users(deployment: NodeDeployment) -> Finding:
     def look() -> Finding:
         network, data = deployment.network_account, deployment.data_account
         for who in {network, data}:
@@ -111,7 +180,7 @@ def _machine(deployment: NodeDeployment) -> Iterator[Finding]:
             return Finding("users", State.WARN, says, "for real customers, make the node with two system users")
         return Finding("users", State.OK, f"{network.name} cannot read the customers, {data.name} has no network")
 
-    yield _looked("users", look)
+    return _looked("users", look)
 
 
 def _server(deployment: NodeDeployment) -> Iterator[Finding]:
@@ -179,6 +248,14 @@ def _data(home: NodeHome) -> Finding:
     return Finding("data", State.OK, f"{home.settings.source.format}, with the customers' column")
 
 
+def _role(home: NodeHome) -> Finding:
+    from fedseg.node.sources.postgres import PostgresTable  # noqa: PLC0415 (an extra)
+
+    source = home.settings.source
+    PostgresTable(source.path, source.table or "").require_unwritable()
+    return Finding("database role", State.OK, "reads the customers and can change none: writing was tried, and refused")
+
+
 def _features(home: NodeHome, plans: Sequence[Plan]) -> Iterator[Finding]:
     """Whether the columns that plans read are there, and within the plans' bounds."""
     if not plans:
@@ -230,3 +307,16 @@ def _cohort(home: NodeHome, policy: Policy, purpose: str, now: datetime) -> Find
         return Finding("cohort", State.FAIL, f"{purpose}: {error.what}", error.fix, error)
     counts = {reason.name.lower(): count for reason, count in reasons.items() if count}
     return Finding("cohort", State.OK, f"{purpose}: at least {least} may be counted", local=counts)
+
+
+def main() -> None:
+    """Print what is found in a home, as JSON; a plan may come on standard input."""
+    document = sys.stdin.buffer.read()
+    home, plan = NodeHome.open(Path(sys.argv[1])), parse_plan(document) if document else None
+    found = [_Said.of(one) for one in check_home(home, plan, now=datetime.now(UTC))]
+    sys.stdout.buffer.write(_SAID.dump_json(found))
+
+
+if __name__ == "__main__":
+    withhold_exception_texts()
+    main()

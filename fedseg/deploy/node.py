@@ -31,6 +31,8 @@ from fedseg.node.sources.choice import stored_files
 from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.document import load_policy
 
+RUNNER_STARTED: Final = "runner.starting"
+"""What the data process logs once the unit's home has checked out."""
 PROCESSES: Final = ("network", "data")
 """Names of a node's processes, and of their logs."""
 
@@ -293,6 +295,8 @@ def _missing(deployment: NodeDeployment, watched: Supervisor, mark: LogMark) -> 
         return "the supervisor"
     if not connection(deployment).connected:
         return f"the server to let the node in (process network is {states['network'].state})"
+    if RUNNER_STARTED not in mark.since(deployment.logs / "data.log"):  # it looks at the unit's home first
+        return "the data process to open the unit's home"
     if not states["data"].is_running:
         return f"the data process to stay up (it is {states['data'].state})"
     return None

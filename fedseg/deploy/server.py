@@ -37,6 +37,8 @@ from fedseg.server.home import ServerHome
 from fedseg.server.jobs import JobStore
 from fedseg.server.roster import Roster
 
+COORDINATOR_STARTED: Final = "coordinator.started"
+"""What the coordinator logs once its home has checked out."""
 PROCESSES: Final = ("link", "coordinator", proxy.NAME)
 """Names of a server's processes, and of their logs."""
 
@@ -144,7 +146,7 @@ def start(
     proxy.write_configuration(deployment)
     mark, watched = LogMark.now(deployment.logs), supervisor(deployment)
     with watched.starting(_programs(deployment), foreground=foreground, tell=tell) as child:
-        missing = watched.wait_well(lambda: _missing(deployment, watched), mark, timeout=timeout, tell=tell)
+        missing = watched.wait_well(lambda: _missing(deployment, watched, mark), mark, timeout=timeout, tell=tell)
         if missing is not None:
             raise NotStartedError(
                 "the server did not start, and has been stopped again",
@@ -251,7 +253,7 @@ def _end_leftovers(deployment: ServerDeployment) -> None:
     proxy.end_workers(deployment)
 
 
-def _missing(deployment: ServerDeployment, watched: Supervisor) -> str | None:
+def _missing(deployment: ServerDeployment, watched: Supervisor, mark: LogMark) -> str | None:
     """What the server still lacks to be well, in words."""
     states = watched.states()
     if not states:
@@ -262,6 +264,8 @@ def _missing(deployment: ServerDeployment, watched: Supervisor) -> str | None:
         ask_health(_own_address(deployment.listen), deployment.terms.hosts[0], deployment.certificate)
     except (UnreachableError, CertificateError) as error:
         return f"an answer: {error.what} ({error.why})"
+    if COORDINATOR_STARTED not in mark.since(deployment.logs / "coordinator.log"):  # it looks at its ledger first
+        return "the coordinator to open the server's ledger"
     waiting = [one for one in states if not one.is_running]
     return f"the process {waiting[0].name} to stay up (it is {waiting[0].state})" if waiting else None
 

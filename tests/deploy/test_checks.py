@@ -9,10 +9,12 @@ from typing import NamedTuple
 import pytest
 
 from fedseg.cli.main import run_command
-from fedseg.deploy.checks import Finding, State, check_node
+from fedseg.deploy import checks
+from fedseg.deploy.checks import Finding, State, check_home
 from fedseg.deploy.settings import NodeDeployment, NodeTerms, terms_of, write_terms
 from fedseg.deploy.users import caller
-from fedseg.node.home import LOCAL
+from fedseg.errors import FedsegError
+from fedseg.node.home import LOCAL, NodeHome
 from fedseg.plan import parse_plan
 from tests.small_federation import NOW, SmallFederation, make_federation, policy_document
 
@@ -40,7 +42,7 @@ def deployment(units: SmallFederation, tmp_path: Path) -> NodeDeployment:
 
 def found(deployment: NodeDeployment, units: SmallFederation | None = None) -> dict[str, Finding]:
     plan = None if units is None else parse_plan(units.document)
-    return {one.name: one for one in check_node(deployment, plan, now=NOW)}
+    return {one.name: one for one in check_home(NodeHome.open(deployment.home), plan, now=NOW)}
 
 
 def test_a_unit_that_is_fine_is_said_to_be_and_its_counts_are_local(
@@ -48,9 +50,8 @@ def test_a_unit_that_is_fine_is_said_to_be_and_its_counts_are_local(
 ) -> None:
     said = found(deployment, units)
 
-    fine = ("ledger", "rights list", "data", "schema of small", "bounds of small", "cohort", "disk")
-    assert {said[name].state for name in fine} <= {State.OK, State.WARN}
-    assert {said[name].state for name in fine if name != "disk"} == {State.OK}
+    fine = ("ledger", "rights list", "data", "schema of small", "bounds of small", "cohort")
+    assert {said[name].state for name in fine} == {State.OK}
     assert said["schema of small"].local["customers"] == 60
     assert said["cohort"].local["allowed"] == 60
     assert not any("60" in one.says for one in said.values())
@@ -67,10 +68,9 @@ def test_every_failure_comes_with_its_cure(deployment: NodeDeployment) -> None:
 
 
 def test_before_it_has_joined_nobody_is_asked(deployment: NodeDeployment) -> None:
-    said = found(deployment)
+    (said,) = checks._server(deployment)
 
-    assert said["joined"].state is State.FAIL
-    assert {"network", "tls", "clock"}.isdisjoint(said)
+    assert (said.name, said.state) == ("joined", State.FAIL)
 
 
 def test_without_a_plan_the_bounds_are_left_open(deployment: NodeDeployment) -> None:
@@ -136,7 +136,7 @@ def test_a_disk_that_runs_full_is_said_before_it_has(
     free: int, state: State, deployment: NodeDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(free))
-    assert found(deployment)["disk"].state is state
+    assert checks._looked("disk", lambda: checks._disk(deployment)).state is state
 
 
 def test_looking_changes_nothing(deployment: NodeDeployment, units: SmallFederation) -> None:
@@ -149,29 +149,36 @@ def test_looking_changes_nothing(deployment: NodeDeployment, units: SmallFederat
 
 
 def test_consents_that_have_ended_do_not_count(deployment: NodeDeployment) -> None:
-    later = {one.name: one for one in check_node(deployment, None, now=NOW + timedelta(days=40000))}
+    later_on = NOW + timedelta(days=40000)
+    later = {one.name: one for one in check_home(NodeHome.open(deployment.home), None, now=later_on)}
     assert later["consent"].state is State.FAIL
 
 
-@pytest.fixture
-def shown(deployment: NodeDeployment, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    code = run_command(["node", "check", str(deployment.path)])
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def test_a_failure_is_printed_as_a_table_and_as_three_lines(shown: tuple[int, str, str]) -> None:
-    code, out, err = shown
-    assert code != 0
-    assert "FAIL" in out
-    assert len(err.splitlines()) == 3
-
-
-def test_the_json_has_every_check_also_when_one_fails(
-    deployment: NodeDeployment, capsys: pytest.CaptureFixture[str]
+def test_a_finding_is_the_same_on_the_other_side_of_a_process(
+    deployment: NodeDeployment, units: SmallFederation
 ) -> None:
-    code = run_command(["node", "check", str(deployment.path), "--format", "json"])
-    said = json.loads(capsys.readouterr().out)
+    (deployment.home / LOCAL / "rights.db").unlink()
+    home, plan = NodeHome.open(deployment.home), parse_plan(units.document)
+    here = [*check_home(home, plan, now=NOW)]
+    there = checks._SAID.validate_json(checks._SAID.dump_json([checks._Said.of(one) for one in here]))
 
-    assert (code, said["status"], said["data"]["ready"]) == (said["exit_code"], "error", False)
-    assert {"name", "state", "says", "fix"} == set(said["data"]["checks"][0])
+    assert [(one.name, one.state, one.says, one.fix, one.local) for one in there] == [
+        (one.name, one.state, one.says, one.fix, dict(one.local)) for one in here
+    ]
+    failed = next(one for one in there if one.error is not None)
+    assert failed.error is not None
+    assert checks._raised(**failed.error).fix == failed.fix
+
+
+@pytest.mark.deployment
+def test_what_reads_customers_runs_as_the_data_user_without_a_network(
+    deployment: NodeDeployment, units: SmallFederation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {one.name: one for one in checks._as_the_data_user(deployment, units.document)}
+    assert said["schema of small"].local["customers"] == 60
+
+    (deployment.home / "node.toml").unlink()
+    with pytest.raises(FedsegError):
+        [*checks._as_the_data_user(deployment, None)]
+    assert run_command(["node", "check", str(deployment.path), "--format", "json"]) != 0
+    assert json.loads(capsys.readouterr().out)["status"] == "error"

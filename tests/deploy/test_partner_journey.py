@@ -133,7 +133,12 @@ def start_server(machine: Machine) -> None:
     for command in commands(SERVER_PAGE, before="## 1."):
         if command.startswith("useradd"):
             machine.must(command)
-    for command in commands(SERVER_PAGE, after="## 1.", before="## 2."):
+    first = [
+        one
+        for one in commands(SERVER_PAGE, after="## 1.", before="## 2.")
+        if "server init" in one or "server start" in one
+    ]
+    for command in first[:2]:
         machine.must(command.replace("PUBLIC-KEY", keys[0], 1).replace("PUBLIC-KEY", keys[1], 1))
 
 

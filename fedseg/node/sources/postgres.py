@@ -20,6 +20,8 @@ BATCH_BYTES = 4 * 2**20
 """About how much the driver hands over at a time; no result depends on it."""
 
 _READ_ONLY: Final = "-c default_transaction_read_only=on"
+_NOT_ALLOWED: Final = "42501"
+"""SQLSTATE insufficient_privilege."""
 _STORED: Final = frozenset("rp")
 """Tables whose rows are stored: ordinary and partitioned ones. A view or foreign table may be any query."""
 
@@ -58,6 +60,40 @@ class PostgresTable(Rows):
             for batch in cursor.fetch_record_batch():
                 yield _plain_batch(batch)
 
+    def require_unwritable(self) -> None:
+        """Try to write, in ways that change no row even where they are allowed; each of them must be refused.
+
+        Raises:
+            DataError: If the role may write to the table, or the database cannot be asked.
+        """
+        attempts = (
+            f"DELETE FROM {self.name} WHERE false",  # noqa: S608 (quoted)
+            f"INSERT INTO {self.name} SELECT * FROM {self.name} WHERE false",  # noqa: S608 (quoted)
+            f"LOCK TABLE {self.name} IN ROW EXCLUSIVE MODE NOWAIT",
+        )
+        with self._cursor() as cursor:
+            self._require_table(cursor)
+        for attempt in attempts:
+            if self._may(attempt):
+                raise DataError(
+                    f"the unit's user may write to {self.table}",
+                    why=f"{attempt.split()[0]} was tried, on no row, and not refused",
+                    fix=f"let it read alone: REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {self.table} FROM its role",
+                )
+
+    def _may(self, attempt: str) -> bool:
+        """Whether a statement is allowed to this role; it is rolled back."""
+        try:
+            # Without our own option, which would refuse it whatever the role may do.
+            with dbapi.connect(self.url) as connection, connection.cursor() as cursor:
+                cursor.execute(attempt)
+                connection.rollback()
+        except adbc.Error as error:
+            if getattr(error, "sqlstate", None) == _NOT_ALLOWED:
+                return False
+            raise _unreadable(error) from error
+        return True
+
     def _require_table(self, cursor: "dbapi.Cursor") -> None:
         cursor.execute("SELECT relkind::text FROM pg_catalog.pg_class WHERE oid = to_regclass($1)", (self.name,))
         found = cursor.fetchone()
@@ -79,12 +115,16 @@ class PostgresTable(Rows):
             ):
                 yield cursor
         except (adbc.Error, pa.ArrowException, OSError) as error:
-            # The server's own text may repeat a row: its code and kind say enough.
-            raise DataError(
-                "the data source's database cannot be read",
-                why=f"{type(error).__name__}, SQLSTATE {getattr(error, 'sqlstate', None) or 'none'}",
-                fix="see that the database runs, lets this unit's user SELECT, and that node.toml names it rightly",
-            ) from error
+            raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> DataError:
+    # The server's own text may repeat a row: its code and kind say enough.
+    return DataError(
+        "the data source's database cannot be read",
+        why=f"{type(error).__name__}, SQLSTATE {getattr(error, 'sqlstate', None) or 'none'}",
+        fix="see that the database runs, lets this unit's user SELECT, and that node.toml names it rightly",
+    )
 
 
 def _with_options(url: str) -> str:
