@@ -43,6 +43,8 @@ class ViewSettings(BaseModel):
     """An expression by the name of the feature's column: an aggregate over one customer's events."""
     where: str | None = None
     """Which events count: a condition on one event."""
+    distinct: bool | None = None
+    """Whether several events of one customer that are the same in all of `columns` count once; not unless said."""
     memory_mb: Annotated[int, Field(ge=64, le=2**20)] | None = None
     """Most memory for the customers of one pass; 1024 unless said."""
     passes: Annotated[int, Field(ge=1, le=4096)] | None = None

@@ -94,7 +94,8 @@ class FeatureView(Rows):
     def _typed(self) -> str:
         """The events with cells as the settings say, missing where that cannot be."""
         cells = (f"TRY_CAST(c{number} AS {kind.sql}) AS c{number}" for number, kind in enumerate(self.columns.values()))
-        return f"SELECT {', '.join([_SUBJECT, *cells])} FROM {_EVENTS} WHERE {_SUBJECT} IS NOT NULL"  # noqa: S608 (our own text)
+        each = "DISTINCT" if self.view.distinct else "ALL"
+        return f"SELECT {each} {', '.join([_SUBJECT, *cells])} FROM {_EVENTS} WHERE {_SUBJECT} IS NOT NULL"  # noqa: S608 (our own text)
 
     def _answers(self, query: str) -> Iterator[pa.RecordBatch]:
         """What the engine answers to a query over the events; a failure to read them is raised as it was."""
