@@ -20,7 +20,7 @@ from fedseg.server.contribution import PLAUSIBLE_VALUE, Contribution, payload_by
 from tests.mutations import Changed, cut, flipped, grown, overwritten
 from tests.small_federation import SmallFederation, ask, some_request
 
-TIMES = 50 if os.environ.get("FEDSEG_SOAK") == "1" else 1
+TIMES = 10 if os.environ.get("FEDSEG_SOAK") == "1" else 1
 REPLIES, REQUESTS = 102_000 * TIMES, 20_000 * TIMES
 
 

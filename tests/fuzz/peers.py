@@ -24,7 +24,7 @@ from fedseg.federation.server_app import run_plan
 from fedseg.ledger.canonical import parse_canonical
 from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, sign_checkpoint
 from fedseg.ledger.cosignature import cosign
-from fedseg.ledger.dsse import unseal
+from fedseg.ledger.dsse import seal, unseal
 from fedseg.ledger.entries import Entry
 from fedseg.ledger.export import export_ledger
 from fedseg.ledger.keys import SigningKey
@@ -192,14 +192,13 @@ def _of_ledgers(federation: SmallFederation, path: Path, signed: bytes) -> list[
     def of_tiles(data: bytes) -> RawLedger:
         """The name of a tile, a line feed, and what stands in it."""
         name, _, content = data.partition(b"\n")
-        place = folder / name.decode("ascii", "replace")
-        if str(place.relative_to(folder)) not in tiles:
-            place = folder / "checkpoint"
-        place.write_bytes(content)
+        chosen = name.decode("ascii", "replace")
+        place = chosen if chosen in tiles else "checkpoint"
+        (folder / place).write_bytes(content)
         try:
             return verified(read_ledger(folder))
         finally:
-            place.write_bytes(tiles[str(place.relative_to(folder))])
+            (folder / place).write_bytes(tiles[place])
 
     return [
         Peer("entry", entries, Entry.from_bytes, JSON, 100, refuses=(ValueError,), covers=["ledger.entries:Entry.from_bytes"]),
@@ -272,8 +271,10 @@ def _of_people(path: Path) -> list[Peer]:
     return [
         Peer("rights-request", [OPENDSR.read_bytes()], asked, JSON, 40, covers=["node.opendsr:read_request"]),
         Peer("erasure-certificate", [certificate], lambda data: verify_certificate(data, [key]), JSON, 20,
-             covers=["certificate:ProvenCertificate.from_bytes", "audit.certificate:verify_certificate"]),
+             covers=["certificate:ProvenCertificate.from_bytes", "audit.certificate:verify_certificate", "certificate:open_closing"]),
         Peer("envelope", [envelope], lambda data: unseal(data, PAYLOAD_TYPE, key), JSON, 30, covers=["ledger.dsse:unseal"]),
         Peer("certificate", [envelope], lambda data: open_certificate(data, key), JSON, 20,
              covers=["certificate:open_certificate"]),
+        Peer("certificate-statement", [unseal(envelope, PAYLOAD_TYPE, key)],
+             lambda data: open_certificate(seal(PAYLOAD_TYPE, data, unit.key), key), JSON, 20),
     ]  # fmt: skip
