@@ -6,15 +6,15 @@ the unit's ledger: its salted commitment stands in the tree of a day, whose root
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, ValidationError
 
 from fedseg.errors import VerificationError
-from fedseg.ledger.canonical import Json, canonical, parse_canonical
+from fedseg.ledger.canonical import Json, canonical, parse_canonical, sha256_hex
 from fedseg.ledger.dsse import seal, unseal
-from fedseg.ledger.keys import PublicKey, SigningKey
+from fedseg.ledger.keys import PublicKey, SigningKey, decode_base64
 from fedseg.ledger.merkle import HASH_BYTES, leaf_hash, verify_inclusion
 from fedseg.privacy.entries import Count, Day, Exact, Hash, Part, RightsBatchBody, UnitName
 from fedseg.privacy.state import AccountState
@@ -22,6 +22,7 @@ from fedseg.privacy.state import AccountState
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://fedseg.dev/attestation/erasure/v1"
+CLOSING_TYPE: Final = "https://fedseg.dev/attestation/erasure-closing/v1"
 SALT_BYTES: Final = 32
 FILE_START: Final = b'{"envelope":'
 """How the file of a certificate begins: its canonical JSON has this key first."""
@@ -38,7 +39,7 @@ PROVES: Final = (
 CANNOT_PROVE: Final = (
     "that no other copy exists: elsewhere in the unit, in other backups, or on the disk below the files",
     "that a recipient has erased anything: only that it acknowledged that it was told",
-    "that the keys of encrypted backups are destroyed on the day that is stated",
+    "that the keys of encrypted backups are destroyed on the day that is stated, and that nobody had copied them",
     "that the rounds named counted the person: it names all that were drawn before, for everybody alike",
 )
 
@@ -49,6 +50,7 @@ REWRITTEN: Final = "rewritten without their rows"
 DELETED: Final = "rows deleted by the database's operator, looked for and not found"
 OVERWRITTEN: Final = "rows deleted and overwritten"
 VACUUMED: Final = "rows deleted in a database that was told to vacuum"
+ENCRYPTED: Final = "encrypted, unreadable after"
 
 
 class ErasedStore(Part):
@@ -59,7 +61,8 @@ class ErasedStore(Part):
         str,
         Field(
             pattern=rf"^({REWRITTEN}|{DELETED}|{OVERWRITTEN}|{VACUUMED}|none are kept"
-            r"|encrypted, unreadable after [0-9]{4}-[0-9]{2}-[0-9]{2})$"
+            rf"|{ENCRYPTED} "
+            r"[0-9]{4}-[0-9]{2}-[0-9]{2})$"
         ),
     ]
 
@@ -107,6 +110,16 @@ class ErasureFacts(Part):
     """The policy's."""
 
 
+class ClosingFacts(Part):
+    """What a unit certifies when no backup from before an erasure can be read any more."""
+
+    request_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    unit: UnitName
+    closed: Day
+    """On this day the unit had no key of a month up to that of the erasure."""
+    software: Annotated[str, Field(pattern=r"^fedseg [0-9A-Za-z.+-]{1,40}$")]
+
+
 class _Digest(Part):
     sha256: Hash
 
@@ -121,6 +134,15 @@ class _Statement(Part):
     subject: Annotated[list[_Subject], Field(min_length=1, max_length=1)]
     predicate_type: Annotated[Literal["https://fedseg.dev/attestation/erasure/v1"], Field(alias="predicateType")]
     predicate: ErasureFacts
+
+
+class _Closing(Part):
+    type_: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
+    subject: Annotated[list[_Subject], Field(min_length=1, max_length=1)]
+    predicate_type: Annotated[
+        Literal["https://fedseg.dev/attestation/erasure-closing/v1"], Field(alias="predicateType")
+    ]
+    predicate: ClosingFacts
 
 
 def drawn_rounds(state: AccountState) -> list[DrawnRounds]:
@@ -149,6 +171,37 @@ def sign_certificate(facts: ErasureFacts, manifest_sha256: str, key: SigningKey)
     return seal(PAYLOAD_TYPE, canonical(statement), key)
 
 
+def sign_closing(facts: ClosingFacts, certificate: bytes, key: SigningKey) -> bytes:
+    """The envelope around a closing statement.
+
+    Args:
+        facts: What is certified.
+        certificate: The envelope of the erasure's certificate, which it names by its hash.
+        key: The unit's.
+    """
+    statement: dict[str, Json] = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": f"unit:{facts.unit}/certificate", "digest": {"sha256": sha256_hex(certificate)}}],
+        "predicateType": CLOSING_TYPE,
+        "predicate": facts.model_dump(mode="json"),
+    }
+    return seal(PAYLOAD_TYPE, canonical(statement), key)
+
+
+def open_closing(envelope: bytes, public_key: PublicKey) -> tuple[ClosingFacts, str]:
+    """What a closing statement says that this key has signed, and the hash of the certificate that it closes.
+
+    Raises:
+        VerificationError: If it is not signed by the key, or of another form.
+    """
+    payload = unseal(envelope, PAYLOAD_TYPE, public_key)
+    try:
+        found = _Closing.model_validate_json(payload)
+    except ValidationError as error:
+        raise _failed(f"it does not state what a closing statement states: {error.errors()[0]['msg']}") from error
+    return found.predicate, found.subject[0].digest.sha256
+
+
 def open_certificate(envelope: bytes, public_key: PublicKey) -> ErasureFacts:
     """What a certificate says that this key has signed.
 
@@ -160,6 +213,13 @@ def open_certificate(envelope: bytes, public_key: PublicKey) -> ErasureFacts:
         return _Statement.model_validate_json(payload).predicate
     except ValidationError as error:
         raise _failed(f"it does not state what a certificate states: {error.errors()[0]['msg']}") from error
+
+
+def promises_an_end_of_backups(envelope: bytes) -> bool:
+    """Whether a certificate of the unit's own says that backups can be read until some day. No signature is checked."""
+    statement = json.loads(decode_base64(json.loads(envelope)["payload"]))
+    methods = [str(one["method"]) for one in statement["predicate"]["stores"] if one["store"] == "backups"]
+    return any(one.startswith(ENCRYPTED) for one in methods)
 
 
 def commitment(envelope: bytes, salt: bytes) -> bytes:
@@ -181,23 +241,14 @@ class ProvenCertificate:
     log_proof: str
     """That the day's entry is in the unit's ledger: a `.tlog-proof`."""
 
+    closing: "ProvenCertificate | None" = None
+    """A closing statement about backups, bound to the ledger in the same way."""
+
     def to_bytes(self) -> bytes:
         """The file: canonical JSON and a line feed."""
-        path: list[Json] = [one.hex() for one in self.path]
-        return (
-            canonical(
-                {
-                    "envelope": json.loads(self.envelope),
-                    "kind": "fedseg-erasure-certificate",
-                    "leaf": self.leaf,
-                    "log_proof": self.log_proof,
-                    "path": path,
-                    "salt": self.salt.hex(),
-                    "version": 1,
-                }
-            )
-            + b"\n"
-        )
+        closed: dict[str, Json] = {} if self.closing is None else {"supplement": self.closing._bound()}  # noqa: SLF001 (its own kind)
+        version = 1 if self.closing is None else 2
+        return canonical({**self._bound(), "kind": "fedseg-erasure-certificate", "version": version, **closed}) + b"\n"
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -207,24 +258,43 @@ class ProvenCertificate:
             VerificationError: If they hold none, or spell it in another way.
         """
         try:
-            match parse_canonical(data[:FILE_LIMIT_BYTES].removesuffix(b"\n")):
-                case {
-                    "envelope": dict(envelope),
-                    "leaf": int(leaf),
-                    "log_proof": str(proof),
-                    "path": list(path),
-                    "salt": str(salt),
-                }:
-                    hashes = tuple(bytes.fromhex(str(one)) for one in path)
-                    found = cls(canonical(envelope), bytes.fromhex(salt), leaf, hashes, proof)
-                case _:
-                    raise _failed("it lacks the envelope, the salt or a proof")
+            members = parse_canonical(data[:FILE_LIMIT_BYTES].removesuffix(b"\n"))
+            found = cls._unbound(members)
+            if "supplement" in members:
+                found = replace(found, closing=cls._unbound(members["supplement"]))
         except ValueError as error:
             raise _failed("it cannot be read") from error
-        if len(found.salt) != SALT_BYTES or any(len(one) != HASH_BYTES for one in found.path):
-            raise _failed("its salt or its path is of another length")
         if found.to_bytes() != data:
             raise _failed("it is not spelled as a certificate is")
+        return found
+
+    def _bound(self) -> dict[str, Json]:
+        """What is certified, and what binds it to the ledger."""
+        path: list[Json] = [one.hex() for one in self.path]
+        return {
+            "envelope": json.loads(self.envelope),
+            "leaf": self.leaf,
+            "log_proof": self.log_proof,
+            "path": path,
+            "salt": self.salt.hex(),
+        }
+
+    @classmethod
+    def _unbound(cls, members: Json) -> Self:
+        match members:
+            case {
+                "envelope": dict(envelope),
+                "leaf": int(leaf),
+                "log_proof": str(proof),
+                "path": list(path),
+                "salt": str(salt),
+            }:
+                hashes = tuple(bytes.fromhex(str(one)) for one in path)
+                found = cls(canonical(envelope), bytes.fromhex(salt), leaf, hashes, proof)
+            case _:
+                raise _failed("it lacks the envelope, the salt or a proof")
+        if len(found.salt) != SALT_BYTES or any(len(one) != HASH_BYTES for one in found.path):
+            raise _failed("its salt or its path is of another length")
         return found
 
     def is_in(self, batch: RightsBatchBody) -> bool:

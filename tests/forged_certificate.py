@@ -9,7 +9,15 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from fedseg.certificate import SALT_BYTES, ErasureFacts, commitment, open_certificate, sign_certificate
+from fedseg.certificate import (
+    SALT_BYTES,
+    ClosingFacts,
+    ErasureFacts,
+    commitment,
+    open_certificate,
+    sign_certificate,
+    sign_closing,
+)
 from fedseg.node.contribute import contribute
 from fedseg.node.erasure import erase, proven_certificate
 from fedseg.node.home import NodeHome
@@ -76,3 +84,16 @@ def forged_certificate(home: NodeHome, **changes: Any) -> bytes:
             )
     log_days(home, AFTER)
     return proven_certificate(home, id_)
+
+
+def closed_certificate(home: NodeHome) -> bytes:
+    """A true certificate of a unit without backups, with a statement that closes them, signed and logged."""
+    (request,) = erase(home, Order([b"north-7"], "T-1"), ERASED)
+    day = ERASED.date()
+    with home.rights() as rights:
+        (stored,) = rights.not_closed()
+        said = ClosingFacts(request_id=request.id, unit="north", closed=day.isoformat(), software="fedseg 1")
+        envelope, salt = sign_closing(said, stored.envelope, home.key), os.urandom(SALT_BYTES)
+        rights.close_backups([StoredCertificate(request.id, day, envelope, salt, commitment(envelope, salt))])
+    log_days(home, AFTER)
+    return proven_certificate(home, request.id)

@@ -3,16 +3,26 @@
 What a certificate proves, and what nobody can, stands in `fedseg.certificate`.
 """
 
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fedseg.audit.entries import failed
 from fedseg.audit.facts import LedgerFacts
 from fedseg.audit.faults import Fault, accused, fault_of
 from fedseg.audit.review import Finding
-from fedseg.certificate import STORES, ErasureFacts, ProvenCertificate, drawn_rounds, open_certificate
+from fedseg.certificate import (
+    ENCRYPTED,
+    STORES,
+    ErasureFacts,
+    ProvenCertificate,
+    drawn_rounds,
+    open_certificate,
+    open_closing,
+)
 from fedseg.errors import VerificationError
+from fedseg.ledger.canonical import sha256_hex
 from fedseg.ledger.checkpoint import parse_checkpoint
 from fedseg.ledger.entries import Entry
 from fedseg.ledger.keys import PublicKey
@@ -21,6 +31,8 @@ from fedseg.ledger.proof import InclusionProof
 from fedseg.ledger.verifier_keys import VerifierKey, open_signed
 from fedseg.privacy.entries import ReleaseBody, RightsBatchBody, unit_body
 from fedseg.privacy.state import replay
+
+_Said = TypeVar("_Said")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,8 @@ class CertificateFacts:
     """The day whose entry in the unit's ledger it is bound to."""
     public_key: PublicKey
     """The key that has signed it."""
+    closed: str | None
+    """The day on which no backup from before the erasure could be read any more, if the unit has certified that."""
     held_against_ledger: bool
     """Whether its rounds and their price were recomputed; else it is the unit's word."""
 
@@ -50,7 +64,7 @@ def verify_certificate(data: bytes, keys: Collection[PublicKey], ledger: LedgerF
     with _naming(Fault.NO_CERTIFICATE):
         found = ProvenCertificate.from_bytes(data)
     known = sorted({*keys, *(() if ledger is None else ledger.keys)}, key=lambda one: one.raw)
-    public_key, facts = _opened(found, known)
+    public_key, facts = _signed(found, known, open_certificate)
     if sorted(one.store for one in facts.stores) != sorted(STORES):
         raise failed(Fault.STORE_LEFT_OUT, "it does not say of every store, once, what was done there")
     _require_told(facts)
@@ -64,7 +78,32 @@ def verify_certificate(data: bytes, keys: Collection[PublicKey], ledger: LedgerF
         raise failed(Fault.LATE, f"it was due on {facts.due} and completed on {facts.completed}")
     if ledger is not None:
         _hold_against(facts, ledger)
-    return CertificateFacts(facts, batch.period, public_key, held_against_ledger=ledger is not None)
+    closed = None if found.closing is None else _closed(found, found.closing, facts, known, ledger)
+    return CertificateFacts(facts, batch.period, public_key, closed, held_against_ledger=ledger is not None)
+
+
+def _closed(
+    found: ProvenCertificate,
+    closing: ProvenCertificate,
+    facts: ErasureFacts,
+    keys: Sequence[PublicKey],
+    ledger: LedgerFacts | None,
+) -> str:
+    """The day that a closing statement states, which is this certificate's, of backups that were encrypted."""
+    _, (said, certificate) = _signed(closing, keys, open_closing)
+    if (said.unit, said.request_id, certificate) != (facts.unit, facts.request_id, sha256_hex(found.envelope)):
+        raise failed(Fault.CLOSING, "its closing statement is about another certificate")
+    if not any(one.store == "backups" and one.method.startswith(ENCRYPTED) for one in facts.stores):
+        raise failed(Fault.CLOSING, "it closes backups of which the certificate does not speak")
+    batch = _logged_batch(closing, said.unit, keys, ledger)
+    if not closing.is_in(batch):
+        raise failed(
+            Fault.UNCERTIFIED, f"the entry for {batch.period} does not hold the closing statement's commitment"
+        )
+    if not facts.completed <= said.closed <= batch.period:
+        why = f"completed {facts.completed}, closed {said.closed}, logged with {batch.period}"
+        raise failed(Fault.BACKDATED, f"the days of its closing statement do not follow each other: {why}")
+    return said.closed
 
 
 def _require_told(facts: ErasureFacts) -> None:
@@ -78,12 +117,14 @@ def _require_told(facts: ErasureFacts) -> None:
             raise failed(Fault.UNTOLD, f"{one.recipient} was told on {one.day}, and it was completed before")
 
 
-def _opened(found: ProvenCertificate, keys: Sequence[PublicKey]) -> tuple[PublicKey, ErasureFacts]:
+def _signed(
+    found: ProvenCertificate, keys: Sequence[PublicKey], opened: Callable[[bytes, PublicKey], _Said]
+) -> tuple[PublicKey, _Said]:
     """What it says, and which of the keys has signed it."""
     why = "no key of the unit is known"
     for key in keys:
         try:
-            return key, open_certificate(found.envelope, key)
+            return key, opened(found.envelope, key)
         except VerificationError as error:
             why = error.why
     raise failed(Fault.CERTIFICATE_KEY, why)

@@ -433,6 +433,12 @@ class Fault(enum.Enum):
         "The recipient may still hold the person's data, and does not know that they are to be erased.",
         _CERTIFIED,
     )
+    CLOSING = (
+        "C9-backups",
+        "The closing statement about backups is not this certificate's.",
+        "It says nothing about whether backups with this person can still be read.",
+        _CERTIFIED,
+    )
     CONTRADICTED = (
         "C12-twice",
         "Two certificates of one request say different things.",

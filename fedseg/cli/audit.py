@@ -333,6 +333,11 @@ def _describe_erasure(one: dict[str, Any]) -> str:
         f"    days    received {one['received']}, completed {one['completed']}, due {one['due']}",
         f"    logged  with the unit's entry for {one['logged_for']}",
         *(f"    erased  {store}: {method}" for store, method in one["stores"].items()),
+        *(
+            [f"    closed  no backup from before can be read since {one['backups_closed']}"]
+            if one["backups_closed"]
+            else []
+        ),
         *(f"    told    {recipient}: {status}" for recipient, status in one["recipients"].items()),
         f"    before  {rounds} rounds were drawn, epsilon at most {one['epsilon']} for anybody in them; {word}",
     ]

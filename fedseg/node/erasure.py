@@ -8,6 +8,7 @@ import functools
 import hashlib
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -30,13 +31,14 @@ from fedseg.certificate import (
 from fedseg.errors import RightsRequestError, VerificationError
 from fedseg.ledger.canonical import Json, canonical, sha256_hex
 from fedseg.ledger.proof import prove_inclusion
-from fedseg.ledger.reading import read_ledger
+from fedseg.ledger.reading import RawLedger, read_ledger
 from fedseg.node.backup_keys import month_keys
 from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome
 from fedseg.node.identities import destroy_unused
 from fedseg.node.leftovers import files_below, find_leftovers
 from fedseg.node.requests import Order, begin, fulfil
 from fedseg.node.rights_register import StoredCertificate
+from fedseg.node.rights_tree import Place
 from fedseg.node.source_erasure import erase_rows, source_files
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.notices import Notice
@@ -122,11 +124,13 @@ def remove_returned(home: NodeHome) -> None:
 def proven_certificate(home: NodeHome, request: str) -> bytes:
     """The file of a request's certificate, with all that shows by when it was made.
 
+    It has the closing statement about backups, too, from the day after none can be read any more.
+
     Raises:
         RightsRequestError: If the request has none, or the day on which it was completed is not over.
     """
     with home.rights() as rights:
-        stored = rights.certificate(request)
+        stored, closed = rights.certificate(request), rights.closing(request)
     if stored is None or stored.place is None:
         raise RightsRequestError(
             f"there is no proven certificate of the request {request} yet",
@@ -136,14 +140,19 @@ def proven_certificate(home: NodeHome, request: str) -> bytes:
             fix="fedseg subject status --node HOME",
         )
     raw = read_ledger(home.path / "ledger.db")
+    closing = None if closed is None or closed.place is None else _proven(raw, closed, closed.place)
+    return replace(_proven(raw, stored, stored.place), closing=closing).to_bytes()
+
+
+def _proven(raw: RawLedger, stored: StoredCertificate, place: Place) -> ProvenCertificate:
+    """What was certified, with the proof of the day that it was bound to the ledger."""
     seq = next(
         entry.seq
         for entry in raw.entries
         if entry.kind == RightsBatchBody.kind and entry.body["period"] == stored.period
     )
     proof = prove_inclusion(raw, seq).to_text()
-    place = stored.place
-    return ProvenCertificate(stored.envelope, stored.salt, place.index, place.path, proof).to_bytes()
+    return ProvenCertificate(stored.envelope, stored.salt, place.index, place.path, proof)
 
 
 def _require_nothing_left(home: NodeHome, order: Order, skip: Collection[Path]) -> None:

@@ -19,6 +19,7 @@ import fedseg
 from fedseg.errors import StorageError, VerificationError
 from fedseg.ledger.canonical import Json, canonical
 from fedseg.node.backup_keys import month_keys, shred_keys
+from fedseg.node.closing import close_backups
 from fedseg.node.consent_import import FOLDER as IMPORTS
 from fedseg.node.erasure import conclude, remove_returned
 from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome
@@ -194,6 +195,7 @@ def _remove(home: NodeHome, due: _Due, now: datetime) -> None:
     with home.rights() as rights:
         rights.forget_evidence(due.today)
     shred_keys(home, due.today)
+    close_backups(home, now)
     conclude(home, now)
     for path in (*due.backups, *due.reports, *due.records):
         _delete(path)

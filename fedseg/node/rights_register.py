@@ -33,7 +33,7 @@ from fedseg.table import SUBJECT_TYPE
 
 APPLICATION_ID: Final = 0x46535252
 """Marks the file: "FSRR"."""
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _NAME: Final = "register of requests"
 
 _REQUEST: Final = TypeAdapter(SubjectRequest)
@@ -68,6 +68,22 @@ CREATE TABLE evidence (
     kept_until TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
+
+# Of erasures whose backups cannot be read any more: a second statement each, bound to the day on which it was made.
+_SCHEMA_3: Final = """
+CREATE TABLE closing (
+    request TEXT PRIMARY KEY REFERENCES certificate (request),
+    completed TEXT NOT NULL,
+    envelope BLOB NOT NULL,
+    salt BLOB NOT NULL CHECK (length(salt) = 32),
+    commitment BLOB NOT NULL CHECK (length(commitment) = 32),
+    period TEXT,
+    leaf INTEGER,
+    path BLOB
+) STRICT, WITHOUT ROWID;
+"""
+_ADDED: Final = {1: _SCHEMA_2 + _SCHEMA_3, 2: _SCHEMA_3}
+"""What registers of earlier versions lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +131,7 @@ class RightsRegister:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
         self.notices: Final = NoticeRegister(self._transaction)
         """Who got whose data, and who is told of what."""
-        if (application, version) == (APPLICATION_ID, 1):
+        if application == APPLICATION_ID and version in _ADDED:
             self._upgrade()
         elif (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
             self.close()
@@ -139,7 +155,7 @@ class RightsRegister:
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         try:
             with _storage_errors(path), closing(connect(path)) as connection:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA_1} {_SCHEMA_2} {marks} COMMIT;")
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA_1} {_SCHEMA_2} {_SCHEMA_3} {marks} COMMIT;")
         except StorageError:
             path.unlink()
             raise
@@ -255,6 +271,31 @@ class RightsRegister:
             row = connection.execute("SELECT * FROM certificate WHERE request = ?", (request,)).fetchone()
         return None if row is None else _certificate(row)
 
+    def closing(self, request: str) -> StoredCertificate | None:
+        """The closing statement of an erasure; None if there is none (yet)."""
+        with self._reading() as connection:
+            row = connection.execute("SELECT * FROM closing WHERE request = ?", (request,)).fetchone()
+        return None if row is None else _certificate(row)
+
+    def not_closed(self) -> list[StoredCertificate]:
+        """The certificates without a closing statement."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT * FROM certificate WHERE request NOT IN (SELECT request FROM closing) ORDER BY request"
+            ).fetchall()
+        return [_certificate(row) for row in rows]
+
+    def close_backups(self, statements: Iterable[StoredCertificate]) -> None:
+        """Store closing statements, all or none; an erasure that has one keeps it."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT INTO closing VALUES (?, ?, ?, ?, ?, NULL, NULL, NULL) ON CONFLICT DO NOTHING",
+                [
+                    (one.request, one.completed.isoformat(), one.envelope, one.salt, one.commitment)
+                    for one in statements
+                ],
+            )
+
     def batch_root(self, period: str, capacity: int) -> bytes:
         """Root of the tree over the certificates of a day that is over; the same however often it is asked for.
 
@@ -265,19 +306,20 @@ class RightsRegister:
             if known is not None:
                 root: bytes = known[0]
                 return root
+            waiting = "FROM {} WHERE period IS NULL AND completed <= ?1"
             rows = connection.execute(
-                "SELECT request, commitment FROM certificate WHERE period IS NULL AND completed <= ?"
-                " ORDER BY completed, request LIMIT ?",
+                f"SELECT 0 AS closes, completed, request, commitment {waiting.format('certificate')}"
+                f" UNION ALL SELECT 1, completed, request, commitment {waiting.format('closing')}"
+                " ORDER BY 1, 2, 3 LIMIT ?2",
                 (period, capacity),
             ).fetchall()
-            batch = make_batch([commitment for _, commitment in rows], capacity)
-            connection.executemany(
-                "UPDATE certificate SET period = ?, leaf = ?, path = ? WHERE request = ?",
-                [
-                    (period, place.index, b"".join(place.path), request)
-                    for (request, _), place in zip(rows, batch.places, strict=True)
-                ],
-            )
+            batch = make_batch([commitment for *_, commitment in rows], capacity)
+            for (closes, _, request, _), place in zip(rows, batch.places, strict=True):
+                connection.execute(
+                    f"UPDATE {'closing' if closes else 'certificate'}"  # noqa: S608 (our own names)
+                    " SET period = ?, leaf = ?, path = ? WHERE request = ?",
+                    (period, place.index, b"".join(place.path), request),
+                )
             connection.execute("INSERT INTO batch VALUES (?, ?)", (period, batch.root))
             return batch.root
 
@@ -304,10 +346,11 @@ class RightsRegister:
         self.close()
 
     def _upgrade(self) -> None:
-        """Add what version 2 has, unless another process just did."""
+        """Add what later versions have, unless another process just did."""
         with self._transaction() as connection:
-            if connection.execute("PRAGMA user_version").fetchone() == (1,):
-                for statement in f"{_SCHEMA_2}; PRAGMA user_version = {SCHEMA_VERSION}".split(";"):
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version in _ADDED:
+                for statement in f"{_ADDED[version]}; PRAGMA user_version = {SCHEMA_VERSION}".split(";"):
                     connection.execute(statement)
 
     def _reading(self) -> AbstractContextManager[sqlite3.Connection]:

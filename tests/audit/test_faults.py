@@ -28,7 +28,7 @@ from fedseg.privacy.budget import fraction_text, parse_fraction
 from fedseg.privacy.release import release_id
 from fedseg.segments.segmentation import SignedSegmentation, parse_signed
 from tests.forged_bundle import Evidence
-from tests.forged_certificate import copied, forged_certificate, true_certificate, unit_with_rounds
+from tests.forged_certificate import closed_certificate, copied, forged_certificate, true_certificate, unit_with_rounds
 from tests.forged_ledger import (
     Forgery,
     Line,
@@ -603,6 +603,11 @@ def a_store_that_is_not_named(case: Case) -> None:
 def a_recipient_that_was_not_told(case: Case) -> None:
     silent = ToldRecipient(recipient="mailer", status="failed", day="2025-06-02")
     check_certificate(case, forged_certificate(case.certified, recipients=[silent]))
+
+
+@shows(Fault.CLOSING)
+def an_end_of_backups_that_the_certificate_does_not_speak_of(case: Case) -> None:
+    check_certificate(case, closed_certificate(case.certified))
 
 
 @shows(Fault.CONTRADICTED)

@@ -677,7 +677,7 @@ def test_a_register_of_the_first_version_goes_on_with_all_it_holds(home: NodeHom
     path = home.path / LOCAL / RIGHTS_FILE
     erase(home, Order([b"north-9"], "T-9"), NOW)
     with closing(sqlite3.connect(path)) as old:
-        for table in ("delivery", "disclosure", "notice", "identity", "done_here", "callback"):
+        for table in ("delivery", "disclosure", "notice", "identity", "done_here", "callback", "closing"):
             old.execute(f"DROP TABLE {table}")
         old.execute("PRAGMA user_version = 1")
         old.commit()
