@@ -79,7 +79,9 @@ class ViewError(SettingsError):
     """A unit's feature view holds something that is not allowed."""
 
     code = "E206"
-    summary = "A feature view asks for something that is not allowed: it could let one customer change another's features."
+    summary = (
+        "A feature view asks for something that is not allowed: it could let one customer change another's features."
+    )
 
 
 class PolicyError(FedsegError):
