@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedseg.cli import subject_api
-from fedseg.cli.output import Format, FormatOption, require_somebody, say, show, table
+from fedseg.cli import subject_api, subject_recipients
+from fedseg.cli.output import Format, FormatOption, require_somebody, say, show
+from fedseg.cli.subject_status import describe_requests, listed_requests, request_facts, require_answered
 from fedseg.errors import StorageError
 from fedseg.policy.rights import Denial, Regulation, Right
 from fedseg.private_file import write_new
@@ -107,6 +108,7 @@ def erase(
         )
     done = remove(home, order, now, ground=reason, skip=[id_file])
     say(f"{id_file} still names them: delete it when you have answered them")
+    _say_who_waits(done)
     _show_requests(format_, "erased", done, now.date())
 
 
@@ -126,6 +128,7 @@ def _veto(right: Right) -> Callable[..., None]:
 
         home, now = NodeHome.open(node), datetime.now(UTC)
         done = set_vetoes(home, _order(id_file, ticket, law, received), right, now)
+        _say_who_waits(done)
         _show_requests(format_, "recorded", done, now.date())
 
     return command
@@ -138,6 +141,25 @@ for _name, _right, _help in (
     ("limit", Right.LIMIT, "Limit the use of sensitive data (CCPA)."),
 ):
     app.command(_name, help=_help)(_veto(_right))
+
+
+@app.command()
+def rectify(
+    id_file: IdFileOption,
+    ticket: TicketOption,
+    node: NodeOption,
+    regulation: RegulationOption = Regulation.GDPR,
+    received: ReceivedOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Record that their data have been put right in the source, and have recipients told of it."""
+    from fedseg.node.home import NodeHome
+    from fedseg.node.requests import rectify as put_right
+
+    home, now = NodeHome.open(node), datetime.now(UTC)
+    done = put_right(home, _order(id_file, ticket, regulation, received), now)
+    _say_who_waits(done)
+    _show_requests(format_, "recorded", done, now.date())
 
 
 @app.command()
@@ -169,17 +191,18 @@ def status(
     everything: Annotated[bool, typer.Option("--all", help="Those that have ended, too.")] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """List requests by their deadline. Exits with 3 if an answer is overdue, so that a daily job can tell."""
+    """List requests by their deadline, and the recipients that are told of them. For a daily job.
+
+    Exits with 3 if an answer is overdue, or due within a week while a recipient has not acknowledged what it was told.
+    """
     from fedseg.errors import RightsRequestError
     from fedseg.node.home import NodeHome
 
     today = datetime.now(UTC).date()
-    with NodeHome.open(node).rights() as rights:
-        found = [one for one in rights.requests() if everything or not one.request.status.is_final]
-    found.sort(key=lambda one: (one.request.status.is_final, one.request.due))
-    listed = [{**_request_facts(one.request, today), "ticket": one.ticket} for one in found]
+    listed = listed_requests(NodeHome.open(node), today, everything=everything)
     overdue = [one for one in listed if one["overdue"] and one["days_left"] is not None]
-    facts = {"today": today.isoformat(), "requests": listed, "overdue": len(overdue)}
+    escalated = sum(one["escalated"] for one in listed)
+    facts = {"today": today.isoformat(), "requests": listed, "overdue": len(overdue), "escalated": escalated}
     if overdue:
         error = RightsRequestError(
             f"{len(overdue)} of the requests {'is' if len(overdue) == 1 else 'are'} overdue",
@@ -188,9 +211,10 @@ def status(
         )
         error.data = facts
         if format_ is Format.TEXT:
-            say(_describe_status(listed))
+            say(describe_requests(listed))
         raise error
-    show(format_, facts, lambda: _describe_status(listed))
+    require_answered(listed, facts, format_, describe_requests(listed))
+    show(format_, facts, lambda: describe_requests(listed))
 
 
 @app.command()
@@ -251,7 +275,7 @@ def sweep(
     """Remove what came back about erased people, and what was kept as long as the policy says: for a daily job.
 
     What went, by rule and count, stands in a record in LOCAL/sweeps. It also logs the days that are over, as a running
-    node does by itself.
+    node does by itself, and exits with 3 if a recipient is silent and the answer is due within a week.
     """
     from fedseg.node.home import NodeHome
     from fedseg.node.retention import EVIDENCE
@@ -271,9 +295,13 @@ def sweep(
             "finished": list(swept.finished),
         },
     }
+    require_answered(listed_requests(home, now.date()), facts, format_, _describe_sweep(facts))
     show(format_, facts, lambda: _describe_sweep(facts))
 
 
+app.command()(subject_recipients.handed_over)
+app.command()(subject_recipients.notify)
+app.command()(subject_recipients.not_told)
 app.command()(subject_api.platform)
 app.command()(subject_api.serve)
 
@@ -317,35 +345,14 @@ def _write_private(path: Path, data: bytes) -> None:
         ) from error
 
 
-def _request_facts(request: "SubjectRequest", today: date) -> dict[str, Any]:
-    return {
-        "request": request.id,
-        "right": request.right.value,
-        "regulation": request.regulation.value,
-        "status": request.status.value,
-        "received": request.received.isoformat(),
-        "confirm_by": None if request.confirm_by is None else request.confirm_by.isoformat(),
-        "due": request.due.isoformat(),
-        "days_left": request.days_left(today),
-        "urgent": request.is_urgent(today),
-        "overdue": request.is_overdue(today),
-    }
+def _say_who_waits(done: "list[SubjectRequest]") -> None:
+    waiting = sum(not one.status.is_final for one in done)
+    if waiting:
+        say(f"recipients are still to be told, for {waiting:,} of them: fedseg subject notify")
 
 
 def _show_requests(format_: Format, outcome: str, requests: "list[SubjectRequest]", today: date, **more: str) -> None:
-    listed = [_request_facts(one, today) for one in requests]
+    listed = [request_facts(one, today) for one in requests]
     facts = {"outcome": outcome, **more, "requests": listed}
     lines = [f"{one['request']}  {one['right']}: {one['status'].replace('_', ' ')}, due {one['due']}" for one in listed]
     show(format_, facts, lambda: "\n".join([outcome, *lines]))
-
-
-def _describe_status(listed: list[dict[str, Any]]) -> str:
-    if not listed:
-        return "no request is open"
-    rows = [["due", "left", "right", "law", "status", "ticket", "request"]]
-    for one in listed:
-        left = "" if one["days_left"] is None else f"{one['days_left']} d"
-        mark = " OVERDUE" if one["overdue"] else " urgent" if one["urgent"] else ""
-        status_ = one["status"].replace("_", " ") + mark
-        rows.append([one["due"], left, one["right"], one["regulation"], status_, one["ticket"], one["request"][:12]])
-    return table(rows, right=[1])

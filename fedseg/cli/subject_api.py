@@ -16,13 +16,17 @@ def platform(
     identity_type: Annotated[
         str, typer.Option(help="OpenDSR's name of the identity whose values stand in your data.")
     ] = "controller_customer_id",
+    callbacks: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="https://HOST[:PORT] of addresses at which it is told where requests stand."),
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Let a privacy platform hand in requests, and print its token, this once. Run again, it replaces the token."""
     from fedseg.node.home import NodeHome
     from fedseg.node.platforms import admit
 
-    token = admit(NodeHome.open(node), name, identity_type)
+    token = admit(NodeHome.open(node), name, identity_type, callbacks)
     facts = {"platform": name, "identity_type": identity_type, "token": token}
     say(f"the token of {name}; it is kept nowhere, and whoever has it can hand in requests")
     show(format_, facts, lambda: token)

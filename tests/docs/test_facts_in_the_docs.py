@@ -1,10 +1,11 @@
 """Numbers and names that the documentation states are those of the shipped data and of the program."""
 
+import csv
 import json
 import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -19,6 +20,7 @@ from fedseg.clustering.schedule import INTEGERS_MAX, Kind
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.reading import read_ledger
 from fedseg.node.home import NodeHome
+from fedseg.node.requests import Order, set_vetoes
 from fedseg.node.rights_batch import log_days
 from fedseg.plan import Plan, parse_plan
 from fedseg.policy.rights import Right
@@ -27,6 +29,7 @@ from fedseg.simulation.data import all_customers, split_units
 from fedseg.simulation.runner import RunResult
 from fedseg.simulation.scenario import load_scenario
 from tests.docs.transcripts import ROOT
+from tests.https_endpoint import authority_and_pair
 from tests.small_federation import plan_terms
 
 pytestmark = pytest.mark.docs
@@ -180,6 +183,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg subject object": asked,
         "fedseg subject opt-out": asked,
         "fedseg subject limit": asked,
+        "fedseg subject rectify": asked,
         "fedseg subject export": [*asked, "--out", "answer.json"],
         "fedseg subject erase": [*asked, "--yes"],
         "fedseg subject status": node,
@@ -209,6 +213,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         ["subject", "certificate", _erased_until_tomorrow(Path("partner-a")), "--out", "certificate.json", *node],
         capsys,
     )
+    found |= {name: _data_keys([*name.split()[1:], *rest], capsys) for name, rest in _about_recipients("partner-a")}
     # Beside what is its own, the inbox shows what `fedseg approve` does.
     found["fedseg inbox show"] = [key for key in found["fedseg inbox show"] if key == "plan"]
     # A server spends nothing: its ledger's account part is left out of the comparison.
@@ -219,6 +224,25 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
     swept = ["simulate", str(ROOT / "simulations/blobs/scenario.toml"), "--out", "swept", "--sweep"]
     found["fedseg simulate --sweep …"] = _data_keys([*swept, "data.blobs.customers=1500"], capsys)
     assert {name: sorted(one) for name, one in documented.items()} == {name: sorted(one) for name, one in found.items()}
+
+
+def _about_recipients(unit: str) -> Iterator[tuple[str, list[str]]]:
+    """The commands about recipients, each when it can do something."""
+    policy, node = Path(unit, "policy.yaml"), ["--node", unit]
+    recipient = "recipients:\n  - {id: mailer, kind: processor, endpoint: 'https://localhost:9'}\n"
+    policy.write_text(policy.read_text("utf-8") + recipient, "utf-8")
+    home = NodeHome.open(Path(unit))
+    with (home.path / home.settings.source.path).open(encoding="utf-8") as source:
+        row = next(csv.DictReader(source))
+    who = row[home.settings.source.subject]
+    Path("handed.csv").write_text(f"customer\n{who}\n", "utf-8")
+    yield "fedseg subject handed-over", ["--to", "mailer", "--file", "handed.csv", "--column", "customer", *node]
+    (request,) = set_vetoes(home, Order([who.encode()], "T-9"), Right.RESTRICTION, datetime.now(UTC))
+    ca, certificate, key = authority_and_pair(Path(), ["localhost"])
+    signing = ["--domain", "localhost", "--cert", str(certificate), "--key", str(key), "--ca", str(ca)]
+    yield "fedseg subject notify", [*signing, *node]
+    why = ["--recipient", "mailer", "--because", "impossible", "--explanation", "it is no more"]
+    yield "fedseg subject not-told", [request.id, *why, *node]
 
 
 def _erased_until_tomorrow(unit: Path) -> str:
