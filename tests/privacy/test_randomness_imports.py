@@ -26,6 +26,7 @@ ALLOWED = {
     ("node/register.py", "secrets"): "salts of commitments and pseudonyms, which are no noise",
     ("node/approvals.py", "secrets"): "salts of commitments to the reasons of refusals",
     ("node/backup_keys.py", "secrets"): "keys of backups",
+    ("node/closing.py", "secrets"): "salts of commitments to closing statements",
     ("node/erasure.py", "secrets"): "salts of commitments to certificates",
     ("node/identities.py", "secrets"): "keys and nonces of identities that recipients are still to be told about",
     ("node/requests.py", "secrets"): "numbers of requests",
