@@ -164,7 +164,7 @@ def test_everything_else_is_refused_with_what_why_and_fix(text: str) -> None:
     assert refused.value.fix
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.text(max_size=60)
     | st.lists(st.sampled_from([*ALLOWED, *REFUSED.values(), "(", ")", ",", "'", "--"]), max_size=3).map(" ".join)

@@ -110,7 +110,7 @@ EVENT = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(EVENT, max_size=14), seed=st.integers(0, 2**32))
 def test_without_one_customer_every_other_row_is_the_same_to_the_byte(
     unit_with: UnitWith, events: list[tuple[bytes, ...]], seed: int
@@ -159,7 +159,7 @@ def test_no_amounts_of_one_customer_stop_the_others(unit_with: UnitWith) -> None
     assert found[subject_key(b"x", home.subject_secret)][0] == repr(float(200 * (10**18 - 1)))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cells=st.lists(
         st.from_regex(r"[+-]?([0-9]{1,8}(\.[0-9]{0,6})?|\.[0-9]{1,6})(e-?[0-3])?", fullmatch=True), min_size=1
@@ -199,7 +199,7 @@ def arithmetic(draw: st.DrawFn) -> str:
     return f"max({draw(st.sampled_from(list(EXTREMES)))}) + {draw(tree)}"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=arithmetic(), cells=st.tuples(*(st.sampled_from(values) for _, values in EXTREMES.values())))
 def test_arithmetic_is_exact_or_refused_beforehand_and_never_fails_over_a_row(
     text: str, cells: tuple[Decimal | None, ...]
@@ -397,8 +397,8 @@ def test_what_does_not_fit_into_memory_is_an_error_with_a_cure_and_leaves_nothin
 ) -> None:
     monkeypatch.chdir(tmp_path)
     pq.write_table(
-        pa.table({"customer": [f"c{number}" for number in range(600_000)]} | {
-            name: pa.array([value] * 600_000) for name, value in
+        pa.table({"customer": [f"c{number}" for number in range(450_000)]} | {
+            name: pa.array([value] * 450_000) for name, value in
             {"invoice": "a rather long invoice number, all the same", "day": dt.date(2011, 1, 1), "amount": 1, "returned": False}.items()}),
         tmp_path / "events.parquet",
     )  # fmt: skip
@@ -407,9 +407,9 @@ def test_what_does_not_fit_into_memory_is_an_error_with_a_cure_and_leaves_nothin
     with pytest.raises(DataError, match="do not fit") as refused:
         features_of(with_view(bare_unit, small, **place))
     assert "passes" in refused.value.fix
-    passes = small.model_copy(update={"passes": 16})
+    passes = small.model_copy(update={"passes": 8})
     table = open_source(with_view(bare_unit, passes, **place), numbers("frequency"))
-    assert sum(batch.num_rows for batch in table.batches()) == 600_000
+    assert sum(batch.num_rows for batch in table.batches()) == 450_000
     assert [one.name for one in tmp_path.iterdir()] == ["events.parquet"]
 
 
