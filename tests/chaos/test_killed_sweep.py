@@ -31,6 +31,7 @@ POINTS = [
     Point("events about to be gone", "fedseg.node.register:connect", sql="COMMIT", call=8),
     Point("events gone", "fedseg.node.register:Register.forget_events"),
     Point("keys ended", f"{RETENTION}:shred_keys"),
+    Point("backups closed", f"{RETENTION}:close_backups"),
     Point("requests ended", f"{RETENTION}:conclude"),
     Point("removed", f"{RETENTION}:_remove"),
     Point("record about to be written", "fedseg.node.home:NodeHome.keep_local", when="before", call=2),
