@@ -200,6 +200,41 @@ def remove(
 
 
 @app.command()
+def officers(
+    directory: DirectoryArgument,
+    new: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--new", metavar="NAME=KEY", help="An officer from now on, with their public key. Repeat for all."
+        ),
+    ] = None,
+    single_operator: Annotated[
+        bool, typer.Option("--single-operator", help="No officers any more: whoever operates the server decides.")
+    ] = False,
+    officer: OfficerOption = None,
+    officer_key: OfficerKeyOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Name other officers, all of them at once. It takes two of the present ones, unless one operator decides alone."""
+    from fedseg.cli.approve import chosen_officer
+    from fedseg.deploy import admission
+    from fedseg.deploy.settings import ServerDeployment
+    from fedseg.server.roster import rules_of
+
+    deployment = ServerDeployment.open(directory)
+    rules = rules_of(_officers(new or []), single_operator=single_operator)
+    who = chosen_officer(officer, officer_key)
+    missing = admission.change_officers(deployment, rules, who, now=datetime.now(UTC))
+    data = {
+        "outcome": _outcome(missing, "changed"),
+        "officers": sorted(rules.officers),
+        "single_operator": not rules.required,
+        "waits_for": missing,
+    }
+    show(format_, data, lambda: f"{data['outcome']}\n{_who_decides(data)}")
+
+
+@app.command()
 def renew(directory: DirectoryArgument, format_: FormatOption = Format.TEXT) -> None:
     """Give the server a new certificate from its own authority. Nothing is restarted, and units need do nothing."""
     from fedseg.deploy import admission

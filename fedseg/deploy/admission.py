@@ -19,6 +19,7 @@ from fedseg.deploy.settings import ServerDeployment, parse_address
 from fedseg.deploy.users import caller
 from fedseg.errors import CertificateError, DeploymentError
 from fedseg.federation.flower.link import Link
+from fedseg.privacy.entries import ApprovalRules
 from fedseg.privacy.signatures import Officer
 from fedseg.server.home import ServerHome
 from fedseg.server.roster import Candidate, RosterState
@@ -113,10 +114,24 @@ def remove(deployment: ServerDeployment, unit: str, officer: Officer | None, *, 
     """
     roster = ServerHome.open(deployment.home).roster()
     with Link(deployment.socket) as link:
-        link.nodes()
+        follow_roster(link, roster.state())  # what an earlier removal has left, if it was interrupted
         missing = roster.remove(unit, officer, now=now)
         follow_roster(link, roster.state())
     return missing
+
+
+def change_officers(
+    deployment: ServerDeployment, rules: ApprovalRules, officer: Officer | None, *, now: datetime
+) -> int:
+    """Put an officer's word to other officers, who decide once as many have signed as the present rules ask for.
+
+    Returns:
+        How many more officers must sign.
+
+    Raises:
+        NotApprovedError, TrustError: If it takes an officer, or this is none.
+    """
+    return ServerHome.open(deployment.home).roster().change_rules(rules, officer, now=now)
 
 
 def follow_roster(link: Link, state: RosterState) -> dict[str, int]:

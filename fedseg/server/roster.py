@@ -40,23 +40,24 @@ OFFICERS_REQUIRED: Final = 2
 
 NodeKeyText = Annotated[str, Field(pattern=r"^ecdsa-sha2-nistp384 [A-Za-z0-9+/]{40,300}={0,2}$")]
 """A node's public key as OpenSSH writes it, without a comment."""
-Action = Literal["admit", "remove"]
+Action = Literal["admit", "remove", "rules"]
 
 
 class Change(Part):
     """What officers put their names to."""
 
     action: Action
-    unit: UnitName
-    request_sha256: Hash
-    """The unit's request to join: the one that is answered, or the one by which it was let in."""
+    unit: UnitName | None = None
+    """Who is let in or put out."""
+    subject_sha256: Hash
+    """The unit's request to join, the one that is answered or by which it was let in; or else the new rules."""
     rules_sha256: Hash
     """The rules in force."""
 
     @property
     def signed_bytes(self) -> bytes:
         """What an officer signs."""
-        return ROSTER_CONTEXT + canonical(self.model_dump(mode="json"))
+        return ROSTER_CONTEXT + canonical(self.model_dump(mode="json", exclude_none=True))
 
 
 class RulesBody(Body):
@@ -65,6 +66,8 @@ class RulesBody(Body):
     kind: ClassVar[str] = "rules"
 
     rules: ApprovalRules
+    officers: list[OfficerName] = Field(default_factory=list[OfficerName])
+    """Who has signed for them, under the rules before."""
 
     @property
     def digest(self) -> str:
@@ -135,9 +138,9 @@ class RosterState:
         """Whether one operator alone decides."""
         return self.rules.rules.required == 0
 
-    def change(self, action: Action, unit: str, request_sha256: str) -> Change:
+    def change(self, action: Action, unit: str | None, subject_sha256: str) -> Change:
         """A change under the rules in force."""
-        return Change(action=action, unit=unit, request_sha256=request_sha256, rules_sha256=self.rules.digest)
+        return Change(action=action, unit=unit, subject_sha256=subject_sha256, rules_sha256=self.rules.digest)
 
     def approving(self, change: Change) -> list[str]:
         """The officers who have signed for a change, by name."""
@@ -278,6 +281,28 @@ class Roster:
                 transaction.append(removal.kind, removal.facts())
             return missing
 
+    def change_rules(self, rules: ApprovalRules, officer: Officer | None, *, now: datetime) -> int:
+        """Log an officer's word for other rules, and put them in force with the last that the present ones ask for.
+
+        What officers have said for a unit that is not in yet counts no longer.
+
+        Returns:
+            How many more officers must sign; 0 if the new rules are in force.
+
+        Raises:
+            NotApprovedError, TrustError: As `admit`.
+        """
+        with self._ledger.transaction() as transaction:
+            state, body = _replay(transaction.entries()), RulesBody(rules=rules)
+            if body.digest == state.rules.digest:
+                return 0
+            change = state.change("rules", None, body.digest)
+            state = _sign(transaction, state, change, officer, now)
+            if not (missing := state.missing(change)):
+                signed = body.model_copy(update={"officers": state.approving(change)})
+                transaction.append(signed.kind, signed.facts())
+            return missing
+
 
 def rules_of(officers: Mapping[str, str], *, single_operator: bool) -> ApprovalRules:
     """Rules under which any two of these officers, public keys by name, change the roster; or one operator alone.
@@ -319,7 +344,7 @@ def _sign(
     if officer is None:
         raise NotApprovedError(
             "an officer must decide this",
-            why=f"two of {names} let units in and put them out",
+            why=f"two of {names} decide who belongs",
             fix="add --officer NAME --officer-key FILE",
         )
     said = OfficerSignature(officer=officer.name, signature=officer.key.sign(change.signed_bytes).hex())
@@ -361,6 +386,10 @@ def _replay(entries: Iterable[Entry]) -> RosterState:
 def _after(state: RosterState | None, entry: Entry) -> RosterState:
     if state is None:
         return RosterState(_read(entry, RulesBody))
+    if entry.kind == RulesBody.kind:
+        rules = _read(entry, RulesBody)
+        _require_signed(state, state.change("rules", None, rules.digest), rules.officers)
+        return replace(state, rules=rules)
     if entry.kind == WordBody.kind:
         return replace(state, words=(*state.words, _read(entry, WordBody)))
     if entry.kind == AdmissionBody.kind:

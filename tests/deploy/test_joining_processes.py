@@ -14,7 +14,6 @@ from tests.deploy.conftest import (
     Node,
     Operator,
     Server,
-    approve,
     make_server,
     node_files,
     stop,
@@ -144,6 +143,30 @@ def test_a_nodes_key_is_replaced_while_it_runs(server: Server, joining: Node) ->
     assert shown(server, joining)["online"] is True
 
 
+def test_what_interrupted_commands_have_left_is_made_good_by_the_next(server: Server, joining: Node) -> None:
+    from datetime import UTC, datetime
+
+    from fedseg.deploy.enrolment import parse_request
+    from fedseg.server.home import ServerHome
+    from fedseg.server.roster import Candidate
+
+    asked, now = joining.json("request"), datetime.now(UTC)
+    document = Path(asked["request"]).read_bytes()
+    made = parse_request(document)
+    roster = ServerHome.open(server.path / "server").roster()
+    roster.admit(Candidate(made.unit, made.unit_key, made.node_key, made.digest, document), None, now=now)
+    assert made.unit not in {one["unit"] for one in server.json("status")["nodes"]}
+
+    again = server.json("approve", asked["request"], "--fingerprint", asked["fingerprint"])
+    assert (again["outcome"], again["node_id"] is None) == ("approved already", False)
+    assert made.unit in {one["unit"] for one in server.json("status")["nodes"]}
+
+    roster.remove(made.unit, None, now=now)
+    assert made.unit in {one["unit"] for one in server.json("status")["nodes"]}
+    assert server("remove", made.unit, "--yes").error[0] == f"E201: no unit {made.unit} belongs to this server"
+    assert made.unit not in {one["unit"] for one in server.json("status")["nodes"]}
+
+
 def serial(port: int) -> str:
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -198,6 +221,13 @@ def test_two_officers_let_a_unit_in_and_put_it_out(root: Operator) -> None:
         assert server.json(*out, *bob)["waits_for"] == 1
         assert server.json(*out, *ann)["outcome"] == "removed"
         assert server.json("status")["nodes"] == []
+
+        carol = root.json("key", "new", root.folder / "carol.key")["public_key"]
+        others = ["officers", "--new", f"ann={keys['ann']}", "--new", f"carol={carol}"]
+        assert server(*others).code == 7
+        assert server.json(*others, *ann)["waits_for"] == 1
+        assert server.json(*others, *bob)["outcome"] == "changed"
+        assert server.json("status")["officers"] == ["ann", "carol"]
     finally:
         stop(server)
 
@@ -205,7 +235,6 @@ def test_two_officers_let_a_unit_in_and_put_it_out(root: Operator) -> None:
 def test_one_operator_is_named_in_every_status(server: Server) -> None:
     assert "SINGLE OPERATOR" in server("status").out
     assert server.json("status")["single_operator"] is True
-    assert approve is not None
 
 
 def test_a_registered_node_that_the_roster_has_not_let_in_is_asked_nothing(server: Server) -> None:

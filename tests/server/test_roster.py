@@ -11,7 +11,7 @@ from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.store import Ledger
 from fedseg.privacy.entries import OfficerSignature
 from fedseg.privacy.signatures import Officer
-from fedseg.server.roster import AdmissionBody, Candidate, RemovalBody, Roster, WordBody, rules_of
+from fedseg.server.roster import AdmissionBody, Candidate, RemovalBody, Roster, RulesBody, WordBody, rules_of
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 KEY = SigningKey.generate()
@@ -201,6 +201,42 @@ def test_a_roster_without_rules_is_none(tmp_path: Path) -> None:
 
     with pytest.raises(VerificationError, match="no rules"):
         Roster.open(tmp_path / "roster.db", KEY)
+
+
+def test_two_officers_put_others_in_their_place(roster: Roster) -> None:
+    following = rules_of({"bob": OFFICERS["bob"], "eve": EVE.key.public.to_text()}, single_operator=False)
+    roster.admit(candidate(number=1), ANN, now=NOW)
+
+    assert roster.change_rules(following, ANN, now=NOW) == 1
+    assert roster.change_rules(following, BOB, now=NOW) == 0
+
+    assert roster.change_rules(following, None, now=NOW) == 0, "they are in force already"
+    assert roster.admit(candidate(number=1), EVE, now=NOW) == 1, "what was said under other rules counts no longer"
+    with pytest.raises(TrustError):
+        roster.admit(candidate(number=1), ANN, now=NOW)
+    assert roster.admit(candidate(number=1), BOB, now=NOW) == 0
+
+
+def test_nobody_makes_themselves_an_officer(roster: Roster, tmp_path: Path) -> None:
+    mine = rules_of({"ann": OFFICERS["ann"], "eve": EVE.key.public.to_text()}, single_operator=False)
+    with pytest.raises(TrustError):
+        roster.change_rules(mine, EVE, now=NOW)
+    with pytest.raises(NotApprovedError):
+        roster.change_rules(mine, None, now=NOW)
+    body = RulesBody(rules=mine, officers=["ann", "bob"])
+    with Ledger.open(tmp_path / "roster.db", KEY) as ledger, ledger.transaction() as transaction:
+        transaction.append(body.kind, body.facts())
+
+    with pytest.raises(VerificationError, match="too few officers"):
+        roster.state()
+
+
+def test_one_operator_can_name_officers_and_two_officers_one_operator(alone: Roster) -> None:
+    assert alone.change_rules(rules_of(OFFICERS, single_operator=False), None, now=NOW) == 0
+    assert not alone.state().single_operator
+    back = rules_of({}, single_operator=True)
+    assert [alone.change_rules(back, who, now=NOW) for who in (ANN, BOB)] == [1, 0]
+    assert alone.state().single_operator
 
 
 @pytest.mark.parametrize(
