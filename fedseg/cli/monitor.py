@@ -14,6 +14,9 @@ def monitor(
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="TCP port on 127.0.0.1; no other address is served.")
     ] = 9464,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once instead: exit code 0 if it is ready, else 6. For a container.")
+    ] = False,
 ) -> None:
     """Answer /healthz, /readyz and /metrics on 127.0.0.1 until Ctrl-C. Root becomes the network's user first."""
     from fedseg.deploy import monitor
@@ -21,6 +24,7 @@ def monitor(
     from fedseg.deploy.users import environment
 
     deployment = open_deployment(directory) if os.geteuid() == 0 else monitor.load(directory)
-    words = monitor.command(deployment, port)
-    say(f"http://{monitor.HOST}:{port}/metrics, as {monitor.watcher(deployment).name}")
+    words = monitor.command(deployment, None if once else port)
+    if not once:
+        say(f"http://{monitor.HOST}:{port}/metrics, as {monitor.watcher(deployment).name}")
     os.execve(words[0], words, environment(deployment.path))  # noqa: S606 (a list of our own words, no shell)

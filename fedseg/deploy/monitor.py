@@ -8,6 +8,7 @@ depends on a customer: no counts of rows, requests or erasures, no sizes of file
 import argparse
 import json
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from fedseg.deploy.directory import read_small
 from fedseg.deploy.preflight import ask_health
 from fedseg.deploy.settings import FILE, NodeDeployment, NodeTerms, ServerDeployment, ServerTerms
 from fedseg.deploy.users import Account, caller, confined, python
-from fedseg.errors import CertificateError, DeploymentError, UnreachableError
+from fedseg.errors import CertificateError, DeploymentError, NotStartedError, UnreachableError
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 9464
@@ -85,8 +86,8 @@ def watcher(deployment: NodeDeployment | ServerDeployment) -> Account:
     return deployment.proxy_account if isinstance(deployment, ServerDeployment) else deployment.network_account
 
 
-def command(deployment: NodeDeployment | ServerDeployment, port: int) -> list[str]:
-    """The command that watches, for the caller to become; root becomes the watcher first.
+def command(deployment: NodeDeployment | ServerDeployment, port: int | None) -> list[str]:
+    """The command that watches, or without a port looks once, for the caller to become; root becomes the watcher first.
 
     Raises:
         DeploymentError: If the caller is neither root nor the watcher, and so could not see enough.
@@ -98,7 +99,8 @@ def command(deployment: NodeDeployment | ServerDeployment, port: int) -> list[st
             why=f"what tells how it is belongs to {who.name}",
             fix=f"run the same command as root, or as {who.name}",
         )
-    return [*confined(who), *python("fedseg.deploy.monitor", deployment.path, "--port", port)]
+    options = () if port is None else ("--port", port)
+    return [*confined(who), *python("fedseg.deploy.monitor", deployment.path, *options)]
 
 
 def look(deployment: NodeDeployment | ServerDeployment) -> Seen:
@@ -221,14 +223,26 @@ def application(deployment: NodeDeployment | ServerDeployment) -> Starlette:
     )
 
 
+def _say_once(seen: Seen) -> int:
+    """Print whether it is ready, and what is missing; the exit code."""
+    missing = [name for name, started in seen.started.items() if started is None]
+    what = ["no supervisor"] * (not seen.supervised) + [f"no {name}" for name in missing]
+    what += ["not connected" if "network" in seen.started else "no answer"] * (not seen.reachable)
+    print("ready" if seen.ready else f"not ready: {', '.join(what)}")  # noqa: T201 (what this process is for)
+    return 0 if seen.ready else NotStartedError.exit_code
+
+
 def main() -> None:
-    """Serve until told to stop."""
+    """Look once, or serve until told to stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=int, help="To answer on; without it, look once.")
     options = parser.parse_args()
+    deployment = load(options.directory)
+    if options.port is None:
+        sys.exit(_say_once(look(deployment)))
     uvicorn.run(
-        application(load(options.directory)),
+        application(deployment),
         host=HOST,
         port=options.port,
         http="h11",

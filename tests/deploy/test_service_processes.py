@@ -21,22 +21,22 @@ READ_ONLY = (
 """A mount namespace as ProtectSystem=strict and ReadWritePaths= make one, as far as the tests' own / goes."""
 
 
-def as_in_the_service(one: Server | Node) -> list[str]:
+def as_in_the_service(one: Server | Node) -> tuple[str, ...]:
     kept = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in CAPABILITIES)])
-    return [
+    return (
         *("unshare", "--mount", "--", "/bin/sh", "-c", READ_ONLY, "sh", str(one.path)),
         *("setpriv", "--no-new-privs", f"--bounding-set={kept}", f"--inh-caps={kept}", "--"),
-    ]
+    )
 
 
 @contextlib.contextmanager
-def service(one: Server | Node, role: str, folder: Path) -> Generator[socket.socket]:
-    """`start --foreground` as the service runs it, and the socket on which it tells that it is ready."""
+def service(one: Server | Node, role: str, folder: Path, before: tuple[str, ...]) -> Generator[socket.socket]:
+    """`start --foreground` with this before it, and the socket on which it tells that it is ready."""
     place = folder / f"{one.path.name}.notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(place))
         manager.settimeout(READY_SECONDS)
-        command = [*as_in_the_service(one), *one.operator.words(role, "start", one.path, "--foreground")]
+        command = [*before, *one.operator.words(role, "start", one.path, "--foreground")]
         environment = {"NOTIFY_SOCKET": str(place), "HOME": "/", "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
         with subprocess.Popen(command, cwd="/", env=environment) as running:
             try:
@@ -49,13 +49,13 @@ def service(one: Server | Node, role: str, folder: Path) -> Generator[socket.soc
 
 def test_a_server_starts_and_stops_as_its_service_says(root: Operator, make: MakeServer, folder: Path) -> None:
     made = make(root, "as-service", *SERVER_USERS, port=OTHER_PORT)
-    with service(made, "server", folder) as manager:
+    with service(made, "server", folder, as_in_the_service(made)) as manager:
         assert manager.recv(100) == b"READY=1"
         assert {one["state"] for one in made.json("status")["processes"]} == {"RUNNING"}
 
 
 def test_a_node_starts_and_stops_as_its_service_says(server: Server, node: Node, folder: Path) -> None:
     approve(server, node)
-    with service(node, "node", folder) as manager:
+    with service(node, "node", folder, as_in_the_service(node)) as manager:
         assert manager.recv(100) == b"READY=1"
         assert node.json("status")["connected"]
