@@ -1,30 +1,16 @@
 """Where a unit keeps its consent register: in its home, or in a PostgreSQL database that node.toml names."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from fedseg.errors import SettingsError
 from fedseg.node.register import TABLES, ConsentRegister, Register
+from fedseg.node.sources.settings import socket_url
 
 if TYPE_CHECKING:
     from fedseg.node.postgres_register import PostgresRegister
-
-_PARAMETERS: Final = frozenset({"host", "port", "user", "dbname"})
-
-
-def _socket_url(url: str) -> str:
-    parts = urlsplit(url)
-    given = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if parts.scheme not in {"postgresql", "postgres"} or parts.fragment or set(given) - _PARAMETERS:
-        raise ValueError("must look like postgresql:///DATABASE?host=/run/postgresql, with host, port, user and dbname")
-    if parts.password is not None:
-        raise ValueError("a password does not belong here; let the database know this unit's user by its socket (peer)")
-    if parts.hostname or not given.get("host", "").startswith("/"):
-        raise ValueError("host must be the directory of the database's socket: the data process has no network")
-    return url
 
 
 class RegisterSettings(BaseModel):
@@ -32,7 +18,7 @@ class RegisterSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    url: Annotated[str, AfterValidator(_socket_url)]
+    url: Annotated[str, AfterValidator(socket_url)]
     """Of a PostgreSQL database on this machine, by its socket."""
 
 

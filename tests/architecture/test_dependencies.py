@@ -67,6 +67,7 @@ def test_what_only_some_need_is_imported_by_few_modules(modules: dict[str, ast.M
         "postgres",
         "duckdb_file",
         "expressions",
+        "expression_parts",
         "view",
     }
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fedseg.errors import ViewError
 from fedseg.node.sources.cell_types import DATE, TEXT, TRUTH, CellType, Kind, common, parse_cell_type
-from fedseg.node.sources.expressions import Level, compile_condition, compile_feature
+from fedseg.node.sources.expression_parts import Level
+from fedseg.node.sources.expressions import compile_condition, compile_feature
 
 COLUMNS = {
     "order": TEXT,

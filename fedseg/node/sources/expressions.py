@@ -8,17 +8,14 @@ overflows.
 """
 
 import datetime as dt
-import enum
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from fedseg.errors import ViewError
 from fedseg.node.sources.cell_types import (
     COUNT,
     COUNT_DIGITS,
@@ -34,30 +31,11 @@ from fedseg.node.sources.cell_types import (
     common,
     parse_cell_type,
 )
+from fedseg.node.sources.expression_parts import FIX, Compiled, Level, Parts, as_type, kind_of, refused, shown
 
 LENGTH_MAX: Final = 2000
 """Characters of an expression."""
 _DIGITS: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,17})?")
-_SHOWN: Final = 60
-
-
-class Level(enum.IntEnum):
-    """Of what an expression speaks."""
-
-    CONSTANT = 0
-    EVENT = 1
-    """One event: before the events of a customer are put together."""
-    CUSTOMER = 2
-    """All events of one customer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """An expression in DuckDB's SQL, written by this module alone."""
-
-    sql: str
-    type: CellType
-    level: Level
 
 
 def compile_feature(name: str, text: str, columns: Mapping[str, CellType]) -> Compiled:
@@ -73,7 +51,7 @@ def compile_feature(name: str, text: str, columns: Mapping[str, CellType]) -> Co
     """
     compiled = _Compiler(f"feature {name}", columns).compile(text)
     if compiled.level is not Level.CUSTOMER:
-        raise _refused(
+        raise refused(
             f"feature {name}",
             "it does not put a customer's events together",
             "write an aggregate, such as count(*), sum(x), min(x), max(x), avg(x) or count(distinct x)",
@@ -89,15 +67,15 @@ def compile_condition(text: str, columns: Mapping[str, CellType]) -> Compiled:
     """
     compiled = _Compiler("the condition where", columns).compile(text)
     if compiled.level is Level.CUSTOMER or compiled.type != TRUTH:
-        raise _refused("the condition where", "it is no yes or no about one event", "compare columns with literals")
+        raise refused("the condition where", "it is no yes or no about one event", "compare columns with literals")
     return compiled
 
 
-class _Compiler:
+class _Compiler(Parts):
     """One expression, from its tree to SQL."""
 
     def __init__(self, place: str, columns: Mapping[str, CellType]) -> None:
-        self.place = place
+        super().__init__(place)
         self.columns = columns
         self.numbers = {name: f"c{number}" for number, name in enumerate(columns)}
 
@@ -112,7 +90,7 @@ class _Compiler:
         try:
             return self.node(self._tree(text))
         except (SqlglotError, RecursionError) as error:
-            raise _refused(
+            raise refused(
                 self.place, "it cannot be read as an expression", "check its parentheses and quotes"
             ) from error
 
@@ -131,14 +109,11 @@ class _Compiler:
     def _writer(self, node: exp.Expr) -> "_Writer":
         known = _NODES.get(type(node))
         if known is None:
-            self.refuse(f"{_kind(node)} is not allowed: {_shown(node)}", _FIX)
+            self.refuse(f"{kind_of(node)} is not allowed: {shown(node)}", FIX)
         used, write = known
         if any(value for key, value in node.args.items() if key not in used):
-            self.refuse(f"{_kind(node)} is not allowed in this form: {_shown(node)}", _FIX)
+            self.refuse(f"{kind_of(node)} is not allowed in this form: {shown(node)}", FIX)
         return write
-
-    def refuse(self, why: str, fix: str) -> NoReturn:
-        raise _refused(self.place, why, fix)
 
     # Leaves
 
@@ -186,14 +161,16 @@ class _Compiler:
         left, right = self._numbers(node)
         kind = common(left.type, right.type)
         if kind == REAL:
-            return self._joined(f"({_as(left, REAL)} {sign} {_as(right, REAL)})", REAL, left, right)
+            return self._joined(f"({as_type(left, REAL)} {sign} {as_type(right, REAL)})", REAL, left, right)
         wider = self._exact((kind.digits if kind else DIGITS_MAX) + 1, kind.decimals if kind else 0)
-        return self._joined(f"CAST({_as(left, wider)} {sign} {_as(right, wider)} AS {wider.sql})", wider, left, right)
+        return self._joined(
+            f"CAST({as_type(left, wider)} {sign} {as_type(right, wider)} AS {wider.sql})", wider, left, right
+        )
 
     def times(self, node: exp.Expr) -> Compiled:
         left, right = self._numbers(node)
         if REAL in {left.type, right.type}:
-            return self._joined(f"({_as(left, REAL)} * {_as(right, REAL)})", REAL, left, right)
+            return self._joined(f"({as_type(left, REAL)} * {as_type(right, REAL)})", REAL, left, right)
         kind = self._exact(left.type.digits + right.type.digits, left.type.decimals + right.type.decimals)
         # The engine gives a product of small numbers no more digits than a machine word has: both are made wide first.
         one, other = (
@@ -206,9 +183,9 @@ class _Compiler:
         left, right = self._numbers(node)
         if Level.EVENT in {left.level, right.level}:
             self.refuse(
-                f"a division within one event: {_shown(node)}", "divide sums, such as sum(a) / sum(b), or multiply"
+                f"a division within one event: {shown(node)}", "divide sums, such as sum(a) / sum(b), or multiply"
             )
-        return self._joined(f"({_as(left, REAL)} / NULLIF({_as(right, REAL)}, 0))", REAL, left, right)
+        return self._joined(f"({as_type(left, REAL)} / NULLIF({as_type(right, REAL)}, 0))", REAL, left, right)
 
     def negated(self, node: exp.Expr) -> Compiled:
         (one,) = self._numbers(node, "this")
@@ -220,10 +197,10 @@ class _Compiler:
 
     def date_difference(self, node: exp.Expr) -> Compiled:
         if node.args["unit"].name.upper() != "DAY":
-            self.refuse(f"dates are counted in days: {_shown(node)}", "write date_diff('day', earlier, later)")
+            self.refuse(f"dates are counted in days: {shown(node)}", "write date_diff('day', earlier, later)")
         later, earlier = self.node(node.this), self.node(node.expression)
         if later.type != DATE or earlier.type != DATE:
-            self.refuse(f"not a difference of dates: {_shown(node)}", "write date '2011-12-10' for a fixed date")
+            self.refuse(f"not a difference of dates: {shown(node)}", "write date '2011-12-10' for a fixed date")
         return self._days(earlier, later)
 
     def _days(self, earlier: Compiled, later: Compiled) -> Compiled:
@@ -238,11 +215,11 @@ class _Compiler:
         try:
             kind = parse_cell_type(_CASTS.get(wanted.this, "").format(sizes))
         except ValueError:
-            self.refuse(f"no cast to this type: {_shown(node)}", "cast to integer or decimal(digits,decimals)")
+            self.refuse(f"no cast to this type: {shown(node)}", "cast to integer or decimal(digits,decimals)")
         one = self.node(inner)
         if one.type.kind is not Kind.EXACT:
             self.refuse(
-                f"only exact numbers are cast: {_shown(node)}", "say in [source.view.columns] what the column holds"
+                f"only exact numbers are cast: {shown(node)}", "say in [source.view.columns] what the column holds"
             )
         return Compiled(f"TRY_CAST({one.sql} AS {kind.sql})", kind, one.level)
 
@@ -258,31 +235,31 @@ class _Compiler:
     def compared(self, node: exp.Expr) -> Compiled:
         left, right = self.node(node.this), self.node(node.expression)
         kind = self._common(node, left, right)
-        sql = f"({_as(left, kind)} {_COMPARISONS[type(node)]} {_as(right, kind)})"
+        sql = f"({as_type(left, kind)} {_COMPARISONS[type(node)]} {as_type(right, kind)})"
         return self._joined(sql, TRUTH, left, right)
 
     def between(self, node: exp.Expr) -> Compiled:
         parts = [self.node(node.args[key]) for key in ("this", "low", "high")]
         kind = self._common(node, *parts)
-        one, low, high = (_as(part, kind) for part in parts)
+        one, low, high = (as_type(part, kind) for part in parts)
         return self._joined(f"({one} BETWEEN {low} AND {high})", TRUTH, *parts)
 
     def among(self, node: exp.Expr) -> Compiled:
         one, *others = [self.node(part) for part in (node.this, *node.expressions)]
         kind = self._common(node, one, *others)
-        choices = ", ".join(_as(other, kind) for other in others)
-        return self._joined(f"({_as(one, kind)} IN ({choices}))", TRUTH, one, *others)
+        choices = ", ".join(as_type(other, kind) for other in others)
+        return self._joined(f"({as_type(one, kind)} IN ({choices}))", TRUTH, one, *others)
 
     def is_null(self, node: exp.Expr) -> Compiled:
         if not isinstance(node.expression, exp.Null):
-            self.refuse(f"only IS NULL and IS NOT NULL: {_shown(node)}", "compare with = instead")
+            self.refuse(f"only IS NULL and IS NOT NULL: {shown(node)}", "compare with = instead")
         one = self.node(node.this)
         return Compiled(f"({one.sql} IS NULL)", TRUTH, one.level)
 
     def like(self, node: exp.Expr) -> Compiled:
         one, pattern = self.node(node.this), self.node(node.expression)
         if one.type != TEXT or not isinstance(node.expression, exp.Literal):
-            self.refuse(f"LIKE compares a text with a literal: {_shown(node)}", "write name like 'C%'")
+            self.refuse(f"LIKE compares a text with a literal: {shown(node)}", "write name like 'C%'")
         return Compiled(f"({one.sql} LIKE {pattern.sql})", TRUTH, one.level)
 
     def negation(self, node: exp.Expr) -> Compiled:
@@ -308,8 +285,8 @@ class _Compiler:
         last = self.null(node) if otherwise is None else self.node(otherwise)
         kind = self._common(node, *values, last)
         cases = zip(conditions, values, strict=True)
-        whens = " ".join(f"WHEN {condition.sql} THEN {_as(value, kind)}" for condition, value in cases)
-        return self._joined(f"(CASE {whens} ELSE {_as(last, kind)} END)", kind, *conditions, *values, last)
+        whens = " ".join(f"WHEN {condition.sql} THEN {as_type(value, kind)}" for condition, value in cases)
+        return self._joined(f"(CASE {whens} ELSE {as_type(last, kind)} END)", kind, *conditions, *values, last)
 
     def either_or(self, node: exp.Expr) -> Compiled:
         return self.case(exp.Case(ifs=[node], default=node.args.get("false")))
@@ -329,7 +306,7 @@ class _Compiler:
     def _choice(self, node: exp.Expr, function: str, *parts: exp.Expr) -> Compiled:
         compiled = [self.node(part) for part in parts]
         kind = self._common(node, *compiled)
-        return self._joined(f"{function}({', '.join(_as(one, kind) for one in compiled)})", kind, *compiled)
+        return self._joined(f"{function}({', '.join(as_type(one, kind) for one in compiled)})", kind, *compiled)
 
     # Aggregates
 
@@ -337,10 +314,10 @@ class _Compiler:
         self._writer(node.this)
         write = _AGGREGATES.get(type(node.this))
         if write is None:
-            self.refuse(f"a filter belongs to an aggregate: {_shown(node)}", "write sum(x) filter (where y > 0)")
+            self.refuse(f"a filter belongs to an aggregate: {shown(node)}", "write sum(x) filter (where y > 0)")
         condition = self._truth(node.expression.this)
         if condition.level is Level.CUSTOMER:
-            self.refuse(f"an aggregate within an aggregate: {_shown(node)}", _FIX)
+            self.refuse(f"an aggregate within an aggregate: {shown(node)}", FIX)
         return write(self, node.this, f" FILTER (WHERE {condition.sql})")
 
     def count(self, node: exp.Expr, suffix: str = "") -> Compiled:
@@ -349,7 +326,7 @@ class _Compiler:
             what = "*"
         elif isinstance(inner, exp.Distinct):
             if len(inner.expressions) != 1 or inner.args.get("on"):
-                self.refuse(f"one column is counted at a time: {_shown(node)}", "write count(distinct x)")
+                self.refuse(f"one column is counted at a time: {shown(node)}", "write count(distinct x)")
             what = f"DISTINCT {self._event(inner.expressions[0]).sql}"
         else:
             what = self._event(inner).sql
@@ -358,13 +335,13 @@ class _Compiler:
     def total(self, node: exp.Expr, suffix: str = "") -> Compiled:
         one = self._event(node.this)
         if one.type.kind is not Kind.EXACT:
-            self.refuse(f"only numbers are added up: {_shown(node)}", "write sum(case when ... then 1 else 0 end)")
+            self.refuse(f"only numbers are added up: {shown(node)}", "write sum(case when ... then 1 else 0 end)")
         kind = self._exact(one.type.digits + COUNT_DIGITS, one.type.decimals)
         return Compiled(f"TRY_CAST(sum({one.sql}){suffix} AS {kind.sql})", kind, Level.CUSTOMER)
 
     def mean(self, node: exp.Expr, suffix: str = "") -> Compiled:
         total, count = self.total(node, suffix), self.count(node, suffix)
-        return Compiled(f"({_as(total, REAL)} / NULLIF({_as(count, REAL)}, 0))", REAL, Level.CUSTOMER)
+        return Compiled(f"({as_type(total, REAL)} / NULLIF({as_type(count, REAL)}, 0))", REAL, Level.CUSTOMER)
 
     def smallest(self, node: exp.Expr, suffix: str = "") -> Compiled:
         return self._extreme(node, "min", suffix)
@@ -375,50 +352,6 @@ class _Compiler:
     def _extreme(self, node: exp.Expr, function: str, suffix: str) -> Compiled:
         one = self._event(node.this)
         return Compiled(f"{function}({one.sql}){suffix}", one.type, Level.CUSTOMER)
-
-    # What the parts must be
-
-    def _event(self, node: exp.Expr) -> Compiled:
-        one = self.node(node)
-        if one.level is Level.CUSTOMER:
-            self.refuse(f"an aggregate within an aggregate: {_shown(node)}", _FIX)
-        return one
-
-    def _truth(self, node: exp.Expr) -> Compiled:
-        one = self.node(node)
-        if one.type != TRUTH:
-            self.refuse(f"not a condition but {one.type.kind.value}: {_shown(node)}", "compare it with something")
-        return one
-
-    def _numbers(self, node: exp.Expr, *keys: str) -> list[Compiled]:
-        parts = [self.node(node.args[key]) for key in keys or ("this", "expression")]
-        wrong = [one for one in parts if one.type.kind not in {Kind.EXACT, Kind.REAL}]
-        if wrong:
-            self.refuse(f"{wrong[0].type.kind.value} where a number belongs: {_shown(node)}", _FIX)
-        return parts
-
-    def _common(self, node: exp.Expr, *parts: Compiled) -> CellType:
-        kind: CellType | None = NOTHING
-        for part in parts:
-            kind = None if kind is None else common(kind, part.type)
-        if kind is None or kind == NOTHING:
-            kinds = " and ".join(sorted({part.type.kind.value for part in parts}))
-            self.refuse(f"{kinds} cannot be put together: {_shown(node)}", "write a date as date '2011-12-10'")
-        return kind
-
-    def _exact(self, digits: int, decimals: int) -> CellType:
-        if digits > DIGITS_MAX:
-            self.refuse(
-                f"a number could have {digits} digits, and {DIGITS_MAX} are the most",
-                "declare columns with fewer digits, or cast first: cast(a * b as decimal(18,2))",
-            )
-        return CellType(Kind.EXACT, digits, decimals)
-
-    def _joined(self, sql: str, kind: CellType, *parts: Compiled) -> Compiled:
-        levels = {part.level for part in parts}
-        if levels >= {Level.EVENT, Level.CUSTOMER}:
-            self.refuse("a column stands outside of an aggregate", "put it inside: max(x) - min(x), not max(x) - x")
-        return Compiled(sql, kind, max(levels))
 
 
 _Writer = Callable[[_Compiler, Any], Compiled]
@@ -479,23 +412,3 @@ _NODES: Final[dict[type[exp.Expr], tuple[Sequence[str], _Writer]]] = {
     exp.Max: (("this",), _Compiler.largest),
 }
 """Everything that is allowed: the parts a node may have, and how it is written. What is not here is refused."""
-
-_FIX: Final = "see what an expression may hold: docs/reference/feature-view.md"
-
-
-def _as(one: Compiled, kind: CellType) -> str:
-    """The expression in a type that holds all its values."""
-    return one.sql if one.type in {kind, NOTHING} else f"CAST({one.sql} AS {kind.sql})"
-
-
-def _kind(node: exp.Expr) -> str:
-    return {"Anonymous": f"the function {node.name}"}.get(type(node).__name__, type(node).__name__.lower())
-
-
-def _shown(node: exp.Expr) -> str:
-    text = node.sql(dialect="duckdb")
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def _refused(place: str, why: str, fix: str) -> ViewError:
-    return ViewError(f"{place} of the source's view cannot be used", why=why, fix=fix)
