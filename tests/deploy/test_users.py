@@ -110,7 +110,9 @@ def test_who_has_the_data_has_no_network(uid: int, extra: list[str], monkeypatch
     assert words[1 : words.index("--")] == [*extra, "--net"]
 
 
-def test_a_process_knows_nothing_of_its_callers_environment_but_the_form_of_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_knows_nothing_of_its_callers_environment_but_the_form_of_logs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example")
     monkeypatch.setenv("LD_PRELOAD", "x.so")
 
