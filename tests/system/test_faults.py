@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,7 @@ from fedseg.audit.verify import check_against_units, recompute_segmentation
 from tests.system.deployment import FEDSEG, UNITS, Federation, Job, Node, Server, make_node, make_server
 from tests.system.namespaces import Machine
 from tests.system.processes import Process, processes, run, wait_for
+from tests.system.unrest import REFUSAL, Ended, Unrest
 
 pytestmark = pytest.mark.deployment
 
@@ -120,6 +122,8 @@ def test_a_clock_that_is_off_is_said_to_be_and_setting_it_helps(second: Second) 
 
 # ----------------------------------------------------------------------------------- everything is killed once, -9
 
+SEED = 13
+"""What is paused, which replies are lost or come twice, and whose node is killed, in the last three of twelve rounds."""
 BACK_SECONDS = 75
 """Within this time after it was killed a node takes part again, and nobody has lifted a hand."""
 SLOT = {"reply_slot_seconds": 5}
@@ -142,16 +146,18 @@ class Killed:
     """Six rounds for which all units are needed; in each from the second to the fifth, another process was killed."""
     charged: dict[int, tuple[str, bytes]]
     """By step of the long job: a unit, and what it had released but the server had not got when a process was killed."""
+    last: Ended
+    """Three rounds more: someone is paused, replies are lost and come twice, both processes of a node are killed."""
 
 
 @pytest.fixture(scope="module")
 def killed(killing: "Future[Killed]") -> Killed:
     """What was seen; it takes a while."""
-    return killing.result(timeout=300)
+    return killing.result(timeout=360)
 
 
 def kill_everything(federation: Federation) -> Killed:
-    """Kill SuperNode, runner, coordinator, SuperLink and proxy, each while it is needed."""
+    """In twelve rounds kill SuperNode, runner, coordinator, SuperLink, proxy and node; pause someone; lose and repeat replies."""
     west = federation.nodes["west"]
     short = federation.begin(algorithm=THREE_ROUNDS, quorum=2, deadline_seconds=12, **SLOT)
     wait_for("west's release", lambda: west.releases(short.plan).get(1), seconds=30)
@@ -171,7 +177,8 @@ def kill_everything(federation: Federation) -> Killed:
         4: kill_in_round(federation, long, 4, "north", federation.server.process("proxy")),
     }
     long.wait(seconds=120)
-    return Killed(short, seconds_to_end, seconds_to_return, long, charged)
+    last = Unrest(federation, random.Random(SEED), "south").run(["pause", "node", "parts of replies"])
+    return Killed(short, seconds_to_end, seconds_to_return, long, charged, last)
 
 
 def kill_in_round(federation: Federation, job: Job, step: int, unit: str, process: Process) -> tuple[str, bytes]:
@@ -237,3 +244,14 @@ def test_what_was_charged_before_a_kill_is_what_is_sent_after_it(
     unit, released = killed.charged[step]
     assert federation.nodes[unit].releases(killed.long.plan)[step] == released, name
     assert released in federation.server.facts().raw.payloads.values(), name
+
+
+def test_pauses_lost_and_repeated_replies_and_a_killed_node_end_in_one_charge_a_step(
+    federation: Federation, killed: Killed
+) -> None:
+    paused, node, replies = killed.last.done
+    assert "pause" in paused
+    assert {"lost", "twice"} <= set(replies.split())
+    assert "node killed 2" in node
+    assert killed.last.outcome in {"published", REFUSAL}  # two units are left, and both may have lost too much
+    Unrest(federation, random.Random(SEED)).check(killed.last)
