@@ -30,7 +30,7 @@ BUDGET_PROCESSES ?= 8
 BUDGET_DEPLOYMENT ?= 10
 BUDGET_CHAOS ?= 8
 BUDGET_STATISTICAL ?= 8
-BUDGET_EXTRAS ?= 6
+BUDGET_EXTRAS ?= 8
 BUDGET_DOCS ?= 5
 
 # A suite is what carries its marker; the quick one is what carries none.
