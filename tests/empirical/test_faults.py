@@ -34,4 +34,4 @@ def test_what_ships_raises_no_alarm() -> None:
     assert found.verdict == PASSED
     assert not found.violated
     # A guesser that is told so much learns nearly what it may: the games are not blind.
-    assert all(one.right / one.guesses > one.game.allowed - 0.1 for one in found.findings)
+    assert all(one.right / one.guesses > one.game.allowed - 0.2 for one in found.findings)
