@@ -110,7 +110,9 @@ def machine(shared: tuple[Path, Path]) -> Iterator[Machine]:
                 assert holder.poll() is None, "the machine could not be made"
                 assert time.monotonic() < end, "the machine was not made in time"
                 time.sleep(0.05)
-            yield Machine(holder.pid, folder / "bin")
+            made = Machine(holder.pid, folder / "bin")
+            yield made
+            made.run("fedseg node stop /srv/north; fedseg server stop /srv/fedseg")
         finally:
             holder.kill()
 
