@@ -118,6 +118,22 @@ def receipt(
 
 
 @app.command()
+def records(
+    controller: Annotated[Path, typer.Option(help="CONTROLLER.toml, as for receipts.")],
+    node: NodeOption,
+    out: Annotated[Path, typer.Option(help="New file: a line of JSON-LD for each record.")],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write the consent records of all customers, after ISO/IEC TS 27560, for whoever inspects the unit."""
+    from fedseg.node.home import NodeHome
+    from fedseg.node.receipt import consent_records, read_particulars, write_records
+
+    found = consent_records(NodeHome.open(node), read_particulars(controller), now=datetime.now(UTC))
+    written = write_records(out, found)
+    show(format_, {"out": str(out), "LOCAL": {"records": written}}, lambda: f"{out}\nLOCAL: {written:,} records")
+
+
+@app.command()
 def status(
     node: NodeOption,
     days: Annotated[int, typer.Option(min=1, max=3650, help="Count consents that end within so many days.")] = 30,

@@ -1,14 +1,16 @@
-"""Consent receipts: what one customer has agreed to and taken back, as JSON-LD after ISO/IEC TS 27560.
+"""Consent records and receipts: what customers agreed to and took back, as JSON-LD after ISO/IEC TS 27560.
 
 In the profile DPV-27560 of the W3C's Data Privacy Vocabulary (https://w3id.org/dpv/guides/consent-27560): a receipt
 holds a consent record for each purpose, and a record all that was said about it, oldest first. What the unit's files do
 not know, such as where the controller can be written to, comes from a file of particulars; nothing is made up.
 """
 
+import errno
 import json
+import os
 import tomllib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +26,7 @@ from fedseg.node.source import subject_key
 from fedseg.policy.consent import FOR_ONE_PURPOSE, Jurisdiction, fold
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.purposes import Purpose
-from fedseg.private_file import write_new
+from fedseg.private_file import replacing, write_new
 from fedseg.table import SUBJECT, SUBJECT_TYPE
 
 PROFILE: Final = "https://w3id.org/dpv/schema/dpv-27560#receipt"
@@ -105,14 +107,11 @@ def consent_receipt(home: NodeHome, identifier: bytes, particulars: Particulars,
     subject = subject_key(identifier, home.subject_secret)
     policy = load_policy(home.policy_document())
     with home.register() as register:
-        events = [one for one in register.events_of(subject) if one["kind"] in FOR_ONE_PURPOSE]
-        place = _jurisdiction(register.events(Purpose.SEGMENT_STATISTICS), subject, now) or particulars.jurisdiction
-    common = {**_parties(subject, particulars), "dpv:hasJurisdiction": place}
-    records = [
-        {**common, **_record(purpose, subject, about), "dpv:hasProcess": _process(purpose, policy, particulars)}
-        for purpose in Purpose
-        if (about := [one for one in events if one["purpose"] == purpose])
-    ]
+        events = register.events_of(subject)
+        said = register.events(Purpose.SEGMENT_STATISTICS)
+    theirs = said.filter(pc.equal(said[SUBJECT], pa.scalar(subject, SUBJECT_TYPE)))
+    place = _places(theirs, now).get(subject)
+    records = _records(policy, particulars, subject, events, place)
     if not records:
         raise DataError(
             "there is nothing to write a receipt of",
@@ -133,6 +132,42 @@ def consent_receipt(home: NodeHome, identifier: bytes, particulars: Particulars,
     return Receipt(receipt_id, document)
 
 
+def consent_records(home: NodeHome, particulars: Particulars, *, now: datetime) -> Iterator[bytes]:
+    """LOCAL: the consent records of every customer of whom the register holds any, each a line of JSON-LD.
+
+    In the order of pseudonyms, then of purposes; the ids are those that the customers' receipts have.
+
+    Raises:
+        PolicyError, PolicyDocumentError: If the unit has no policy, which says what is done with the data.
+    """
+    policy = load_policy(home.policy_document())
+    with home.register() as register:
+        places = _places(register.events(Purpose.SEGMENT_STATISTICS), now)
+        people = {one for purpose in Purpose for one in pc.unique(register.events(purpose)[SUBJECT]).to_pylist()}
+        for subject in sorted(people):
+            for record in _records(policy, particulars, subject, register.events_of(subject), places.get(subject)):
+                yield json.dumps({"@context": CONTEXT, **record}, ensure_ascii=False).encode() + b"\n"
+
+
+def write_records(path: Path, lines: Iterable[bytes]) -> int:
+    """Write records into a new file that only its owner can read, whole or not at all; LOCAL: how many.
+
+    Raises:
+        StorageError: If there is a file already, or it cannot be written.
+    """
+    written = 0
+    try:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        with replacing(path) as file:
+            for line in lines:
+                file.write(line)
+                written += 1
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    return written
+
+
 def write_receipt(path: Path, receipt: Receipt) -> None:
     """Write a receipt into a new file that only its owner can read.
 
@@ -142,11 +177,25 @@ def write_receipt(path: Path, receipt: Receipt) -> None:
     try:
         write_new(path, receipt.to_json())
     except OSError as error:
-        raise StorageError(
-            f"{path} was not written",
-            why=error.strerror or "unknown cause",
-            fix="name another --out, or free space",
-        ) from error
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{path} was not written", why=error.strerror or "unknown cause", fix="name another --out, or free space"
+    )
+
+
+def _records(
+    policy: Policy, particulars: Particulars, subject: bytes, events: list[dict[str, str | None]], place: str | None
+) -> list[dict[str, Any]]:
+    """One for each purpose of which anything was said about consent."""
+    common = {**_parties(subject, particulars), "dpv:hasJurisdiction": place or particulars.jurisdiction}
+    return [
+        {**common, **_record(purpose, subject, about), "dpv:hasProcess": _process(purpose, policy, particulars)}
+        for purpose in Purpose
+        if (about := [one for one in events if one["purpose"] == purpose and one["kind"] in FOR_ONE_PURPOSE])
+    ]
 
 
 def _parties(subject: bytes, particulars: Particulars) -> dict[str, Any]:
@@ -218,12 +267,12 @@ def _process(purpose: Purpose, policy: Policy, particulars: Particulars) -> dict
     }
 
 
-def _jurisdiction(events: pa.Table, subject: bytes, now: datetime) -> str | None:
-    """Where the customer's own events put them; None where they say nothing that has a place."""
-    state = fold(events.filter(pc.equal(events[SUBJECT], pa.scalar(subject, SUBJECT_TYPE))), now)
-    codes = state.by_purpose[Purpose.SEGMENT_STATISTICS].jurisdiction
-    found = Jurisdiction(int(codes[0])) if len(codes) else Jurisdiction.UNKNOWN
-    return found.text if found not in {Jurisdiction.UNKNOWN, Jurisdiction.OTHER} else None
+def _places(events: pa.Table, now: datetime) -> dict[bytes, str]:
+    """Where customers' own events put them; nobody whose events say nothing that has a place."""
+    state = fold(events, now)
+    codes = state.by_purpose[Purpose.SEGMENT_STATISTICS].jurisdiction.tolist()
+    found = zip(state.subjects.to_pylist(), map(Jurisdiction, codes), strict=True)
+    return {subject: one.text for subject, one in found if one not in {Jurisdiction.UNKNOWN, Jurisdiction.OTHER}}
 
 
 def _said_only(part: dict[str, Any]) -> dict[str, Any]:

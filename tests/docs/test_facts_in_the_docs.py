@@ -172,6 +172,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
             *("--id-file", "ids.txt", "--controller", "controller.toml", "--out", "receipt.jsonld"),
             *node,
         ],
+        "fedseg consent records": ["--controller", "controller.toml", "--out", "records.jsonl", *node],
         "fedseg node backup": ["--out", "unit.backup", *node],
         "fedseg node restore": ["unit.backup", *node],
         "fedseg subject init": ["--node", "partner-b", "--yes"],

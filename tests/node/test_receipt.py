@@ -11,7 +11,14 @@ import pytest
 
 from fedseg.errors import DataError, SettingsError, StorageError
 from fedseg.node.home import NodeHome
-from fedseg.node.receipt import Particulars, consent_receipt, read_particulars, write_receipt
+from fedseg.node.receipt import (
+    Particulars,
+    consent_receipt,
+    consent_records,
+    read_particulars,
+    write_receipt,
+    write_records,
+)
 from fedseg.node.source import subject_key
 from fedseg.policy.consent import EVENT_KINDS, EVERY_PURPOSE, FOR_ONE_PURPOSE, GRANTS, ConsentEvent
 from fedseg.policy.purposes import Purpose
@@ -152,3 +159,49 @@ def test_the_command_writes_one_customers_receipt(home: NodeHome, tmp_path: Path
     assert document["dct:identifier"] == made.envelope["data"]["receipt_id"]
     assert cli.here(*command, "ids.txt").code == 2
     assert cli.here(*command, "id.txt").code == 8
+
+
+RECORD = {
+    "$ref": "#/$defs/line",
+    "$defs": SCHEMA["$defs"]
+    | {
+        "line": SCHEMA["$defs"]["record"]
+        | {"properties": SCHEMA["$defs"]["record"]["properties"] | {"@context": SCHEMA["properties"]["@context"]}}
+    },
+}
+
+
+def test_records_are_those_of_everybodys_receipts(home: NodeHome, particulars: Particulars, tmp_path: Path) -> None:
+    with home.register() as register:
+        register.append_events([event(home, "given", 1), event(home, "refused", 2, ACTIVATION)])
+        register.append_events([event(home, "given", 1, name=b"ben"), event(home, "withdrawn", 4, name=b"ben")])
+        register.append_events([event(home, "jurisdiction_us_ca", 1, EVERY_PURPOSE, b"ben")])
+        register.append_events([event(home, "objection", 1, EVERY_PURPOSE, b"eve")])
+    path = tmp_path / "records.jsonl"
+    assert write_records(path, consent_records(home, particulars, now=NOW)) == 3
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    for line in lines:
+        jsonschema.validate(line, RECORD, format_checker=jsonschema.FormatChecker())
+        del line["@context"]
+    expected = [
+        record
+        for name in sorted((b"anna", b"ben"), key=lambda one: subject_key(one, home.subject_secret))
+        for record in receipt_of(home, particulars, name)["dpv:hasRecordOfActivity"]
+    ]
+    assert lines == expected
+    assert {one["dpv:hasJurisdiction"] for one in lines} == {"loc:US-CA", "loc:DE"}
+
+
+def test_records_are_never_written_over_nor_half_written(
+    home: NodeHome, particulars: Particulars, tmp_path: Path
+) -> None:
+    with home.register() as register:
+        register.append_events([event(home, "given", 1)])
+    path = tmp_path / "records.jsonl"
+    path.write_text("mine")
+    with pytest.raises(StorageError, match="File exists"):
+        write_records(path, consent_records(home, particulars, now=NOW))
+    assert path.read_text() == "mine"
+    with pytest.raises(StorageError, match="No such file"):
+        write_records(tmp_path / "nowhere/records.jsonl", consent_records(home, particulars, now=NOW))
