@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.output import Row, parser, show
-from fedseg.node.consent_import import import_consents
+from fedseg.node.consent.intake import import_consents
 from fedseg.node.home import LOCAL, NodeHome, NodeSettings
 from fedseg.policy.consent import fold
 from fedseg.policy.purposes import Purpose

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.output import Row, parser, show
-from fedseg.node.erasure import erase
 from fedseg.node.home import LOCAL, NodeHome, NodeSettings
-from fedseg.node.requests import Order
+from fedseg.node.rights.erasure import erase
+from fedseg.node.rights.requests import Order
 from fedseg.node.source import subject_key
 from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.consent import ConsentEvent

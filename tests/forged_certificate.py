@@ -19,11 +19,11 @@ from fedseg.certificate import (
     sign_closing,
 )
 from fedseg.node.contribute import contribute
-from fedseg.node.erasure import erase, proven_certificate
 from fedseg.node.home import NodeHome
-from fedseg.node.requests import Order
-from fedseg.node.rights_batch import log_days
-from fedseg.node.rights_register import OpenRequest, StoredCertificate
+from fedseg.node.rights.batch import log_days
+from fedseg.node.rights.erasure import erase, proven_certificate
+from fedseg.node.rights.register import OpenRequest, StoredCertificate
+from fedseg.node.rights.requests import Order
 from fedseg.plan import Plan
 from fedseg.policy.rights import Regulation, Right, SubjectRequest
 from fedseg.privacy.noise import SimulatedNoise

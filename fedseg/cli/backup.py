@@ -17,7 +17,7 @@ def backup(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Back up customers and consents, encrypted with a key that stays here and ends when the policy says."""
-    from fedseg.node.backups import back_up
+    from fedseg.node.backup.copies import back_up
     from fedseg.node.home import NodeHome
 
     month = back_up(NodeHome.open(node), out, datetime.now(UTC))
@@ -31,7 +31,7 @@ def restore(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Bring back what is missing: customers, consents. Nothing that is there is replaced, and nobody who was erased."""
-    from fedseg.node.backups import restore as bring_back
+    from fedseg.node.backup.copies import restore as bring_back
     from fedseg.node.home import NodeHome
 
     found = bring_back(NodeHome.open(node), file, datetime.now(UTC))

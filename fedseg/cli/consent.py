@@ -11,8 +11,8 @@ from fedseg.cli.progress import progress_on_stderr
 from fedseg.errors import ConsentEventError, SettingsError
 
 if TYPE_CHECKING:
-    from fedseg.node.consent_import import Imported
-    from fedseg.node.consent_status import ConsentStatus
+    from fedseg.node.consent.intake import Imported
+    from fedseg.node.consent.status import ConsentStatus
     from fedseg.policy.purposes import Purpose
 
 app = typer.Typer(help="Customers' consent at a unit: import it, withdraw it, count it.", no_args_is_help=True)
@@ -34,7 +34,7 @@ def import_(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Import consents from an export: all of it, or nothing if a line cannot be read. Again is no harm."""
-    from fedseg.node.consent_import import import_consents, imported_facts
+    from fedseg.node.consent.intake import import_consents, imported_facts
     from fedseg.node.home import NodeHome
 
     try:
@@ -63,7 +63,7 @@ def mapping(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """List the mappings that come with fedseg, or print one."""
-    from fedseg.node.consent_mapping import load_mapping, mapping_document, shipped_mappings
+    from fedseg.node.consent.mapping import load_mapping, mapping_document, shipped_mappings
 
     if name is not None:
         document = mapping_document(name).decode("utf-8", "replace")
@@ -83,8 +83,8 @@ def move(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Move the register from the home into the database that node.toml names. Stop the node before."""
+    from fedseg.node.consent.place import move_register
     from fedseg.node.home import NodeHome
-    from fedseg.node.register_place import move_register
 
     settings = (home := NodeHome.open(node)).settings
     events = move_register(home.register_file, settings.register_, settings.unit, dry_run=dry_run)
@@ -101,9 +101,9 @@ def receipt(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Write a receipt of what one customer said about consent, after ISO/IEC TS 27560."""
-    from fedseg.node.consent_import import read_identifiers
+    from fedseg.node.consent.intake import read_identifiers
+    from fedseg.node.consent.receipt import consent_receipt, read_particulars, write_receipt
     from fedseg.node.home import NodeHome
-    from fedseg.node.receipt import consent_receipt, read_particulars, write_receipt
 
     identifiers = read_identifiers(id_file)
     if len(identifiers) > 1:
@@ -125,8 +125,8 @@ def records(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Write the consent records of all customers, after ISO/IEC TS 27560, for whoever inspects the unit."""
+    from fedseg.node.consent.receipt import consent_records, read_particulars, write_records
     from fedseg.node.home import NodeHome
-    from fedseg.node.receipt import consent_records, read_particulars, write_records
 
     found = consent_records(NodeHome.open(node), read_particulars(controller), now=datetime.now(UTC))
     written = write_records(out, found)
@@ -140,7 +140,7 @@ def status(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Count the unit's customers by consent and veto. LOCAL: exact counts never leave the unit."""
-    from fedseg.node.consent_status import consent_status
+    from fedseg.node.consent.status import consent_status
     from fedseg.node.home import NodeHome
 
     now = datetime.now(UTC)
@@ -159,7 +159,7 @@ def withdraw(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Record that customers withdraw their consent. It counts from the next round on."""
-    from fedseg.node.consent_import import withdraw as record
+    from fedseg.node.consent.intake import withdraw as record
     from fedseg.node.home import NodeHome
 
     purposes = _purposes(purpose)

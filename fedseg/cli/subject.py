@@ -17,7 +17,7 @@ from fedseg.policy.rights import Denial, Regulation, Right
 from fedseg.private_file import write_new
 
 if TYPE_CHECKING:
-    from fedseg.node.requests import Order
+    from fedseg.node.rights.requests import Order
     from fedseg.policy.rights import SubjectRequest
 
 app = typer.Typer(help="Requests of data subjects at a unit: deadlines, vetoes, erasure.", no_args_is_help=True)
@@ -66,7 +66,7 @@ def receive(
 ) -> None:
     """Note requests down, so that their deadlines are watched; the other commands take them up by their REF."""
     from fedseg.node.home import NodeHome
-    from fedseg.node.requests import receive as note
+    from fedseg.node.rights.requests import receive as note
 
     home, now = NodeHome.open(node), datetime.now(UTC)
     noted = note(home, _order(id_file, ticket, regulation, received), right, now)
@@ -91,8 +91,8 @@ def erase(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Erase people from the unit: their rows, their consent, every file. It cannot be undone."""
-    from fedseg.node.erasure import erase as remove
     from fedseg.node.home import NodeHome
+    from fedseg.node.rights.erasure import erase as remove
 
     home, now = NodeHome.open(node), datetime.now(UTC)
     order = _order(id_file, ticket, regulation, received)
@@ -124,7 +124,7 @@ def _veto(right: Right) -> Callable[..., None]:
         format_: FormatOption = Format.TEXT,
     ) -> None:
         from fedseg.node.home import NodeHome
-        from fedseg.node.requests import set_vetoes
+        from fedseg.node.rights.requests import set_vetoes
 
         home, now = NodeHome.open(node), datetime.now(UTC)
         done = set_vetoes(home, _order(id_file, ticket, law, received), right, now)
@@ -154,7 +154,7 @@ def rectify(
 ) -> None:
     """Record that their data have been put right in the source, and have recipients told of it."""
     from fedseg.node.home import NodeHome
-    from fedseg.node.requests import rectify as put_right
+    from fedseg.node.rights.requests import rectify as put_right
 
     home, now = NodeHome.open(node), datetime.now(UTC)
     done = put_right(home, _order(id_file, ticket, regulation, received), now)
@@ -174,7 +174,7 @@ def export(
 ) -> None:
     """Write down for one person all that the unit holds about them, and what is done with it."""
     from fedseg.node.home import NodeHome
-    from fedseg.node.requests import fulfil, held_about
+    from fedseg.node.rights.requests import fulfil, held_about
 
     home, now = NodeHome.open(node), datetime.now(UTC)
     order = _order(id_file, ticket, regulation, received)
@@ -254,8 +254,8 @@ def certificate(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Write the certificate of an erasure, with its proof; there is one when the day of the erasure is over."""
-    from fedseg.node.erasure import proven_certificate
     from fedseg.node.home import NodeHome
+    from fedseg.node.rights.erasure import proven_certificate
 
     home = NodeHome.open(node)
     with home.rights() as rights:
@@ -280,7 +280,7 @@ def sweep(
     from fedseg.node.home import NodeHome
     from fedseg.node.retention import EVIDENCE
     from fedseg.node.retention import sweep as remove
-    from fedseg.node.rights_batch import log_days
+    from fedseg.node.rights.batch import log_days
 
     home, now = NodeHome.open(node), datetime.now(UTC)
     swept = remove(home, now, dry_run=dry_run)
@@ -316,8 +316,8 @@ def _describe_sweep(facts: dict[str, Any]) -> str:
 
 
 def _order(id_file: Path, ticket: str, regulation: Regulation, received: datetime | None) -> "Order":
-    from fedseg.node.consent_import import read_identifiers
-    from fedseg.node.requests import Order
+    from fedseg.node.consent.intake import read_identifiers
+    from fedseg.node.rights.requests import Order
 
     day = None if received is None else received.date()
     return Order(read_identifiers(id_file), ticket, regulation, day)

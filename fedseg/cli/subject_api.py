@@ -24,7 +24,7 @@ def platform(
 ) -> None:
     """Let a privacy platform hand in requests, and print its token, this once. Run again, it replaces the token."""
     from fedseg.node.home import NodeHome
-    from fedseg.node.platforms import admit
+    from fedseg.node.rights.platforms import admit
 
     token = admit(NodeHome.open(node), name, identity_type, callbacks)
     facts = {"platform": name, "identity_type": identity_type, "token": token}
@@ -45,7 +45,7 @@ def serve(
 ) -> None:
     """Take requests from privacy platforms as OpenDSR 2.0 has them, until Ctrl-C. It only notes them down."""
     from fedseg.node.home import NodeHome
-    from fedseg.node.rights_server import Listener, run
+    from fedseg.node.rights.serving import Listener, run
 
     home, listener = NodeHome.open(node), Listener(url, cert, key, host, port, socket, plain)
     facts = {"outcome": "listening", "unit": home.settings.unit, "url": listener.address.url}

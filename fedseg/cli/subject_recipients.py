@@ -30,8 +30,8 @@ def handed_over(
 
     The list itself is not kept.
     """
-    from fedseg.node.handed_over import HandedOver, record_handed_over
     from fedseg.node.home import NodeHome
+    from fedseg.node.rights.handed_over import HandedOver, record_handed_over
 
     now = datetime.now(UTC)
     handed = HandedOver(to, file, column, None if on is None else on.date())
@@ -56,8 +56,8 @@ def notify(
     Exits with 3 if a recipient is silent and the answer is due within a week.
     """
     from fedseg.node.home import NodeHome
-    from fedseg.node.notify import notify as tell
-    from fedseg.node.post import Sender
+    from fedseg.node.rights.notify import notify as tell
+    from fedseg.node.rights.post import Sender
 
     home, now = NodeHome.open(node), datetime.now(UTC)
     told = tell(home, Sender.load(cert, key, domain, ca), now)
@@ -84,8 +84,8 @@ def not_told(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Record that a recipient is not told, because it is impossible or would take a disproportionate effort."""
-    from fedseg.node.erasure import conclude
     from fedseg.node.home import NodeHome
+    from fedseg.node.rights.erasure import conclude
 
     home, now = NodeHome.open(node), datetime.now(UTC)
     with home.rights() as rights:

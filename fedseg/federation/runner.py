@@ -27,7 +27,7 @@ from fedseg.federation.flower.tasks import NodeTask, NodeTasks
 from fedseg.federation.stopping import Stopping
 from fedseg.node.home import NodeHome
 from fedseg.node.integrity import require_integrity
-from fedseg.node.rights_batch import log_days
+from fedseg.node.rights.batch import log_days
 from fedseg.privacy.account import day_of
 from fedseg.privacy.noise import SimulatedNoise
 

@@ -4,8 +4,8 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from fedseg.node.consent.register import ConsentRegister
 from fedseg.node.home import NodeHome
-from fedseg.node.register import ConsentRegister
 from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, fold
 from fedseg.policy.document import Policy
 from fedseg.policy.gate import Decisions, decide

@@ -26,9 +26,9 @@ from fedseg.ledger.canonical import canonical, sha256_hex
 from fedseg.ledger.key_files import load_keys
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.store import Ledger
-from fedseg.node.register import ConsentRegister
-from fedseg.node.register_place import RegisterSettings, create_register, open_register
-from fedseg.node.rights_register import RightsRegister
+from fedseg.node.consent.place import RegisterSettings, create_register, open_register
+from fedseg.node.consent.register import ConsentRegister
+from fedseg.node.rights.register import RightsRegister
 from fedseg.node.sources.settings import SourceSettings
 from fedseg.privacy.entries import OfficerSignature
 from fedseg.privacy.signatures import read_policy_signatures

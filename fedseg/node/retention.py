@@ -18,15 +18,15 @@ import pyarrow.compute as pc
 import fedseg
 from fedseg.errors import StorageError, VerificationError
 from fedseg.ledger.canonical import Json, canonical
-from fedseg.node.backup_keys import month_keys, shred_keys
-from fedseg.node.closing import close_backups
-from fedseg.node.consent_import import FOLDER as IMPORTS
-from fedseg.node.erasure import conclude, remove_returned
+from fedseg.node.backup.keys import month_keys, shred_keys
+from fedseg.node.backup.sealed_file import read_header
+from fedseg.node.consent.intake import FOLDER as IMPORTS
+from fedseg.node.consent.register import ConsentRegister
 from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome
-from fedseg.node.leftovers import files_below, find_leftovers
-from fedseg.node.register import ConsentRegister
-from fedseg.node.sealed_file import read_header
-from fedseg.node.source_erasure import erase_rows, named_in_source, source_files
+from fedseg.node.rights.closing import close_backups
+from fedseg.node.rights.erasure import conclude, remove_returned
+from fedseg.node.rights.leftovers import files_below, find_leftovers
+from fedseg.node.rights.source_erasure import erase_rows, named_in_source, source_files
 from fedseg.policy.consent import superseded
 from fedseg.policy.document import Policy, Retention, load_policy
 from fedseg.policy.lapse import lapsed

@@ -14,7 +14,7 @@ FORBIDDEN = {
     "report/x.py": ("from fedseg.node.home import NodeHome", "fedseg.report.x -> fedseg.node.home"),
     "report/y.py": ("from fedseg.table import Table", "fedseg.report.y -> fedseg.table"),
     "governance/x.py": ("from fedseg.node.source import rows_of", "fedseg.governance.x -> fedseg.node.source"),
-    "segments/y.py": ("from fedseg.node import register", "fedseg.segments.y -> fedseg.node.register"),
+    "segments/y.py": ("from fedseg.node.consent import register", "fedseg.segments.y -> fedseg.node.consent.register"),
     "ledger/x.py": ("from fedseg.privacy.budget import Charge", "fedseg.ledger.x -> fedseg.privacy.budget"),
     "node/x.py": ("from fedseg.server.rounds import accept", "fedseg.node.x -> fedseg.server.rounds"),
     "federation/x.py": ("from fedseg.simulation import runner", "fedseg.federation.x -> fedseg.simulation.runner"),

@@ -51,8 +51,8 @@ def test_the_wheel_ships_every_scenario_and_policy(folder: str, unpacked: Path) 
 
 
 def test_the_wheel_ships_every_mapping_for_consents(unpacked: Path) -> None:
-    shipped = {path.name for path in (unpacked / "fedseg/node/mappings").iterdir()}
-    assert shipped == {path.name for path in (ROOT / "fedseg/node/mappings").iterdir()}
+    shipped = {path.name for path in (unpacked / "fedseg/node/consent/mappings").iterdir()}
+    assert shipped == {path.name for path in (ROOT / "fedseg/node/consent/mappings").iterdir()}
     assert "canonical-csv.toml" in shipped
 
 

@@ -24,10 +24,10 @@ from fedseg.ledger.canonical import canonical
 from fedseg.ledger.dsse import seal, unseal
 from fedseg.ledger.keys import SigningKey
 from fedseg.node.contribute import contribute
-from fedseg.node.erasure import erase, proven_certificate
 from fedseg.node.home import NodeHome
-from fedseg.node.requests import Order
-from fedseg.node.rights_batch import log_days
+from fedseg.node.rights.batch import log_days
+from fedseg.node.rights.erasure import erase, proven_certificate
+from fedseg.node.rights.requests import Order
 from fedseg.privacy.noise import SimulatedNoise
 from tests.forged_certificate import AFTER, ERASED, copied, forged_certificate, true_certificate, unit_with_rounds
 from tests.small_federation import NOW, make_federation, some_request

@@ -11,19 +11,19 @@ import pyarrow as pa
 import pytest
 
 from fedseg.audit.certificate import verify_certificate
-from fedseg.node.erasure import erase, proven_certificate
 from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
-from fedseg.node.requests import Order
-from fedseg.node.rights_batch import log_days
+from fedseg.node.rights.batch import log_days
+from fedseg.node.rights.erasure import erase, proven_certificate
+from fedseg.node.rights.requests import Order
 from fedseg.node.source import subject_key
 from fedseg.policy.document import load_policy
 from fedseg.policy.rights import Status
 from tests.chaos.conftest import Point, Unit, run_in_process
 
-RIGHTS = "fedseg.node.rights_register"
-SOURCE = "fedseg.node.source_erasure"
-CONSENT = "fedseg.node.register:connect"
+RIGHTS = "fedseg.node.rights.register"
+SOURCE = "fedseg.node.rights.source_erasure"
+CONSENT = "fedseg.node.consent.register:connect"
 
 BEFORE_SUPPRESSION = [
     Point("register opened", f"{RIGHTS}:connect"),
@@ -34,17 +34,17 @@ BEFORE_SUPPRESSION = [
 ]
 AFTER_SUPPRESSION = [
     Point("person listed", f"{RIGHTS}:RightsRegister.change"),
-    Point("request begun", "fedseg.node.erasure:begin"),
+    Point("request begun", "fedseg.node.rights.erasure:begin"),
     Point("rounds waited for", "fedseg.node.home:NodeHome.wait_for_rounds"),
     Point("draft made", f"{SOURCE}:_make_alike"),
     Point("draft written", f"{SOURCE}:_write_csv"),
     Point("source replaced", f"{SOURCE}:_put_in_place"),
-    Point("draft gone", "fedseg.node.erasure:erase_rows"),
+    Point("draft gone", "fedseg.node.rights.erasure:erase_rows"),
     Point("consent about to go", CONSENT, sql="DELETE FROM event"),
     Point("consent about to be gone", CONSENT, sql="COMMIT"),
-    Point("consent gone", "fedseg.node.register:Register.forget_subjects"),
-    Point("files searched", "fedseg.node.erasure:find_leftovers"),
-    Point("first certificate signed", "fedseg.node.erasure:sign_certificate"),
+    Point("consent gone", "fedseg.node.consent.register:Register.forget_subjects"),
+    Point("files searched", "fedseg.node.rights.erasure:find_leftovers"),
+    Point("first certificate signed", "fedseg.node.rights.erasure:sign_certificate"),
     Point("evidence about to be written", f"{RIGHTS}:connect", sql="INSERT INTO evidence"),
     Point("certificates about to be written", f"{RIGHTS}:connect", sql="INSERT INTO certificate"),
 ]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fedseg.node import consent_import
-from fedseg.node.consent_import import import_consents
+from fedseg.node.consent import intake as consent_import
+from fedseg.node.consent.intake import import_consents
 from fedseg.node.home import NodeHome
 from fedseg.policy.purposes import Purpose
 from tests.chaos.conftest import FEDSEG, Child, Point, Unit, run_in_process
@@ -19,8 +19,8 @@ from tests.chaos.test_full_disk import Attempt, on_a_small_disk, says_disk_full
 
 __all__ = ["on_a_small_disk"]
 
-IMPORT = "fedseg.node.consent_import"
-CONNECTIONS = "fedseg.node.register:connect"
+IMPORT = "fedseg.node.consent.intake"
+CONNECTIONS = "fedseg.node.consent.register:connect"
 LINES = 6000
 BATCH_ROWS = 2500
 """So that there are three batches; a forked child has it too."""
@@ -39,8 +39,8 @@ BEFORE_COMMIT = [
     Point("about to commit", CONNECTIONS, sql="COMMIT"),
 ]
 AFTER_COMMIT = [
-    Point("committed", "fedseg.node.register:Register.take_in"),
-    Point("register closed", "fedseg.node.register:Register.close"),
+    Point("committed", "fedseg.node.consent.register:Register.take_in"),
+    Point("register closed", "fedseg.node.consent.register:Register.close"),
 ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedseg.node.home import NodeHome
-from fedseg.node.rights_batch import log_days
+from fedseg.node.rights.batch import log_days
 from tests.cli.conftest import Ended, Workspace
 
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from fedseg.deploy.certificates import issue, new_authority
 from fedseg.node.home import LOCAL, NodeHome
-from fedseg.node.leftovers import files_below
+from fedseg.node.rights.leftovers import files_below
 from tests.cli.conftest import FEDSEG, Workspace
 
 ID = "a7551968-d5d6-44b2-9831-815ac9017798"

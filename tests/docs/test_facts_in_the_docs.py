@@ -20,8 +20,8 @@ from fedseg.clustering.schedule import INTEGERS_MAX, Kind
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.reading import read_ledger
 from fedseg.node.home import NodeHome
-from fedseg.node.requests import Order, set_vetoes
-from fedseg.node.rights_batch import log_days
+from fedseg.node.rights.batch import log_days
+from fedseg.node.rights.requests import Order, set_vetoes
 from fedseg.plan import Plan, parse_plan
 from fedseg.policy.rights import Right
 from fedseg.privacy.budget import epsilon_of, parse_fraction, shown_epsilon

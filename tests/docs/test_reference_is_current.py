@@ -12,7 +12,7 @@ from fedseg.audit.verify import verify_ledger
 from fedseg.clustering.request import REQUEST_HEADER
 from fedseg.errors import every_error
 from fedseg.ledger.canonical import Json
-from fedseg.node.consent_mapping import ConsentMapping, EndRule, EventRule, TextRule, TimeRule
+from fedseg.node.consent.mapping import ConsentMapping, EndRule, EventRule, TextRule, TimeRule
 from fedseg.node.home import NodeSettings
 from fedseg.plan import Plan
 from fedseg.policy.consent import EVENT_KINDS, RECORDED_VETOES

@@ -35,8 +35,8 @@ from fedseg.ledger.reading import read_ledger
 from fedseg.ledger.tiles import export_tiles
 from fedseg.ledger.verifier_keys import VerifierKey, open_signed
 from fedseg.ledger.witness_policy import WitnessPolicy
-from fedseg.node.consent_mapping import mapping_document, parse_mapping, shipped_mappings
-from fedseg.node.opendsr import order_of, read_request
+from fedseg.node.consent.mapping import mapping_document, parse_mapping, shipped_mappings
+from fedseg.node.rights.opendsr import order_of, read_request
 from fedseg.plan import parse_plan
 from fedseg.policy.document import load_policy
 from fedseg.privacy.signatures import (
@@ -148,7 +148,7 @@ def _of_agreement(federation: SmallFederation, path: Path) -> list[Peer]:
         Peer("policy-signatures", [officers], beside(policy, read_policy_signatures), JSON, 20,
              covers=["privacy.signatures:read_policy_signatures"]),
         Peer("consent-mapping", [mapping_document(name) for name in shipped_mappings()], parse_mapping, TOML, 20,
-             covers=["node.consent_mapping:parse_mapping"]),
+             covers=["node.consent.mapping:parse_mapping"]),
     ]  # fmt: skip
 
 
@@ -269,7 +269,7 @@ def _of_people(path: Path) -> list[Peer]:
         return order_of(read_request(body, "email"), "platform", datetime(2018, 10, 2, tzinfo=UTC) + timedelta(days=9))
 
     return [
-        Peer("rights-request", [OPENDSR.read_bytes()], asked, JSON, 40, covers=["node.opendsr:read_request"]),
+        Peer("rights-request", [OPENDSR.read_bytes()], asked, JSON, 40, covers=["node.rights.opendsr:read_request"]),
         Peer("erasure-certificate", [certificate], lambda data: verify_certificate(data, [key]), JSON, 20,
              covers=["certificate:ProvenCertificate.from_bytes", "audit.certificate:verify_certificate", "certificate:open_closing"]),
         Peer("envelope", [envelope], lambda data: unseal(data, PAYLOAD_TYPE, key), JSON, 30, covers=["ledger.dsse:unseal"]),

@@ -48,7 +48,12 @@ def test_customers_are_told_all_that_they_must_be(name: str, facts_of: FactsOf) 
         ("gdpr-marketing", "raw_days: 395", "raw_days: 100", "Data about you: 100 days."),
         ("gdpr-marketing", 'rho_cap: "1/10"', 'rho_cap: "1/4"', "epsilon: ours is at most 3.55 (delta 1/1000000)"),
         ("gdpr-legitimate-interest", "price-discrimination", "social-scoring", "rating people by their conduct"),
-        ("gdpr-marketing", "raw_days: 395", "raw_days: 395\n  lapsed_days: 90", "once your consent has ended: 90 days."),
+        (
+            "gdpr-marketing",
+            "raw_days: 395",
+            "raw_days: 395\n  lapsed_days: 90",
+            "once your consent has ended: 90 days.",
+        ),
         ("gdpr-legitimate-interest", "backup_days: 30", "backup_days: 31", "Backups: 31 days."),
         ("gdpr-legitimate-interest", "suppression_days: 3650", "suppression_days: 3651", "3,651 days."),
         ("ccpa", "campaign-service", "other-service", "Recipient: other-service, as processor."),

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 from fedseg.errors import DataError, PolicyError, SettingsError, StorageError, VerificationError
 from fedseg.ledger.canonical import Json
-from fedseg.node import backups
-from fedseg.node.backup_keys import KEYS, month_keys, shred_keys
-from fedseg.node.backups import back_up, restore
-from fedseg.node.consent_import import import_consents
-from fedseg.node.erasure import erase
+from fedseg.node.backup import copies as backups
+from fedseg.node.backup.copies import back_up, restore
+from fedseg.node.backup.keys import KEYS, month_keys, shred_keys
+from fedseg.node.backup.sealed_file import FRAME_BYTES, SealedReader, SealingWriter
+from fedseg.node.consent.intake import import_consents
+from fedseg.node.consent.register import Register
 from fedseg.node.gate import decide_now
 from fedseg.node.home import LOCAL, NodeHome
-from fedseg.node.register import Register
-from fedseg.node.requests import Order, set_vetoes
 from fedseg.node.retention import sweep
-from fedseg.node.sealed_file import FRAME_BYTES, SealedReader, SealingWriter
+from fedseg.node.rights.erasure import erase
+from fedseg.node.rights.requests import Order, set_vetoes
 from fedseg.node.source import subject_key
 from fedseg.policy.document import load_policy
 from fedseg.policy.rights import Right

@@ -13,15 +13,15 @@ import pytest
 from fedseg.audit.certificate import CertificateFacts, verify_certificate
 from fedseg.certificate import SALT_BYTES, ClosingFacts, ProvenCertificate, commitment, sign_closing
 from fedseg.errors import VerificationError
-from fedseg.node.backup_keys import month_keys
-from fedseg.node.backups import back_up
-from fedseg.node.closing import close_backups
-from fedseg.node.erasure import erase, proven_certificate
+from fedseg.node.backup.copies import back_up
+from fedseg.node.backup.keys import month_keys
 from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome
-from fedseg.node.requests import Order
 from fedseg.node.retention import sweep
-from fedseg.node.rights_batch import log_days
-from fedseg.node.rights_register import StoredCertificate
+from fedseg.node.rights.batch import log_days
+from fedseg.node.rights.closing import close_backups
+from fedseg.node.rights.erasure import erase, proven_certificate
+from fedseg.node.rights.register import StoredCertificate
+from fedseg.node.rights.requests import Order
 from tests.small_federation import NOW, make_federation, policy_document
 
 POLICY = policy_document().replace(b"raw_days: 730", b"raw_days: 730\n  backup_days: 30")

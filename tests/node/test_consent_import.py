@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from fedseg.errors import ConsentEventError, DataError, MappingError, MissingColumnError, SettingsError, StorageError
-from fedseg.node import consent_import
-from fedseg.node.consent_import import Imported, import_consents, withdraw
-from fedseg.node.consent_mapping import read_identifier
-from fedseg.node.consent_status import consent_status
+from fedseg.node.consent import intake as consent_import
+from fedseg.node.consent.intake import Imported, import_consents, withdraw
+from fedseg.node.consent.mapping import read_identifier
+from fedseg.node.consent.status import consent_status
 from fedseg.node.home import LOCAL, NodeHome
 from fedseg.node.source import subject_key
 from fedseg.policy.consent import EVERY_PURPOSE, ConsentEvent, Status, Veto, fold

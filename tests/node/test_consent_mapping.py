@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedseg.errors import ConsentEventError, MappingError
-from fedseg.node.consent_mapping import (
+from fedseg.node.consent.mapping import (
     ConsentMapping,
     ReadEvent,
     load_mapping,

@@ -13,8 +13,9 @@ import pytest
 from fedseg.certificate import DELETED, REWRITTEN, ErasedStore
 from fedseg.columns import numbers
 from fedseg.errors import DataError, MissingColumnError, SettingsError, StorageError
-from fedseg.node import backups, erasure, source_erasure
+from fedseg.node.backup import copies as backups
 from fedseg.node.home import NodeHome
+from fedseg.node.rights import erasure, source_erasure
 from fedseg.node.source import open_source, rows_of, subject_key
 from fedseg.node.sources import postgres, view
 from tests.postgres_server import PostgresServer, running_server

@@ -22,15 +22,15 @@ from fedseg.certificate import ErasureFacts, open_certificate
 from fedseg.clustering.encode import encode
 from fedseg.clustering.statistics import summarize
 from fedseg.errors import DataError, RightsRequestError, StorageError, VerificationError
-from fedseg.node import erasure, source_erasure
 from fedseg.node.contribute import contribute
-from fedseg.node.erasure import erase, proven_certificate
 from fedseg.node.gate import decide_now
 from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome
-from fedseg.node.requests import Order
 from fedseg.node.retention import sweep
-from fedseg.node.rights_batch import log_days
-from fedseg.node.rights_register import OpenRequest, RightsRegister
+from fedseg.node.rights import erasure, source_erasure
+from fedseg.node.rights.batch import log_days
+from fedseg.node.rights.erasure import erase, proven_certificate
+from fedseg.node.rights.register import OpenRequest, RightsRegister
+from fedseg.node.rights.requests import Order
 from fedseg.node.source import open_source, subject_key
 from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.document import load_policy

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fedseg.errors import StorageError
-from fedseg.node import leftovers
-from fedseg.node.leftovers import files_below, find_leftovers
+from fedseg.node.rights import leftovers
+from fedseg.node.rights.leftovers import files_below, find_leftovers
 
 KEY = bytes(range(200, 216))
 

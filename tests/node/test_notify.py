@@ -26,22 +26,22 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from fedseg.audit.certificate import verify_certificate
 from fedseg.deploy.certificates import issue, new_authority
 from fedseg.errors import CertificateError, DataError, PolicyError, RightsRequestError, SettingsError
-from fedseg.node import post
-from fedseg.node.erasure import conclude, erase, proven_certificate
-from fedseg.node.handed_over import HandedOver, record_handed_over
 from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome
-from fedseg.node.identities import FOLDER
-from fedseg.node.leftovers import files_below, find_leftovers
-from fedseg.node.notice_register import NoticeRegister
-from fedseg.node.notify import notify
-from fedseg.node.opendsr import read_request
-from fedseg.node.platforms import admit
-from fedseg.node.post import Sender
-from fedseg.node.requests import Order, held_about, rectify, set_vetoes
-from fedseg.node.rights_api import Address, application
-from fedseg.node.rights_batch import log_days
-from fedseg.node.rights_register import RightsRegister
-from fedseg.node.seal import Seal
+from fedseg.node.rights import post
+from fedseg.node.rights.api import Address, application
+from fedseg.node.rights.batch import log_days
+from fedseg.node.rights.erasure import conclude, erase, proven_certificate
+from fedseg.node.rights.handed_over import HandedOver, record_handed_over
+from fedseg.node.rights.identities import FOLDER
+from fedseg.node.rights.leftovers import files_below, find_leftovers
+from fedseg.node.rights.notice_register import NoticeRegister
+from fedseg.node.rights.notify import notify
+from fedseg.node.rights.opendsr import read_request
+from fedseg.node.rights.platforms import admit
+from fedseg.node.rights.post import Sender
+from fedseg.node.rights.register import RightsRegister
+from fedseg.node.rights.requests import Order, held_about, rectify, set_vetoes
+from fedseg.node.rights.seal import Seal
 from fedseg.policy.notices import Exemption, Notice, NoticeStatus, is_escalated
 from fedseg.policy.rights import Denial, Right, Status, SubjectRequest
 from tests.https_endpoint import Endpoint, authority_and_pair, https_endpoint, write_pair
@@ -297,7 +297,7 @@ def test_a_request_whose_process_died_before_its_end_is_ended_by_the_next_run(
 
     erase(home, ORDER, NOW)
     with monkeypatch.context() as patch:
-        patch.setattr("fedseg.node.notify.conclude", die)
+        patch.setattr("fedseg.node.rights.notify.conclude", die)
         with pytest.raises(KeyboardInterrupt):
             notify(home, sender, NOW)
     assert state(home)[0].status is Status.IN_PROGRESS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fedseg.errors import RightsRequestError
-from fedseg.node.opendsr import order_of, read_request, state, status_of
+from fedseg.node.rights.opendsr import order_of, read_request, state, status_of
 from fedseg.policy.rights import Denial, Regulation, Right, SubjectRequest
 
 EXAMPLE = (Path(__file__).parent / "opendsr_example.json").read_bytes()

@@ -10,8 +10,7 @@ import jsonschema
 import pytest
 
 from fedseg.errors import DataError, SettingsError, StorageError
-from fedseg.node.home import NodeHome
-from fedseg.node.receipt import (
+from fedseg.node.consent.receipt import (
     Particulars,
     consent_receipt,
     consent_records,
@@ -19,6 +18,7 @@ from fedseg.node.receipt import (
     write_receipt,
     write_records,
 )
+from fedseg.node.home import NodeHome
 from fedseg.node.source import subject_key
 from fedseg.policy.consent import EVENT_KINDS, EVERY_PURPOSE, FOR_ONE_PURPOSE, GRANTS, ConsentEvent
 from fedseg.policy.purposes import Purpose

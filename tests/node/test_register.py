@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from fedseg.errors import ConsentEventError, DataError, StorageError
 from fedseg.node import private_database
-from fedseg.node import register as register_module
-from fedseg.node.register import Register
+from fedseg.node.consent import register as register_module
+from fedseg.node.consent.register import Register
 from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, ConsentEvent, events_table, fold
 from fedseg.policy.purposes import Purpose
 
@@ -311,7 +311,7 @@ def test_threads_share_one_register(register: Register) -> None:
 PROCESS = """
 import sys
 from pathlib import Path
-from fedseg.node.register import Register
+from fedseg.node.consent.register import Register
 with Register(Path(sys.argv[1])) as register:
     sys.stdout.write(register.gate_salt("release-1").hex())
 """

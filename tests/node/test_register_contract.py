@@ -12,8 +12,16 @@ import pyarrow as pa
 import pytest
 
 from fedseg.errors import ConsentEventError, DataError, StorageError
-from fedseg.node.postgres_register import PostgresRegister
-from fedseg.node.register import DELIVERY_SCHEMA, EVIDENCE, UNREAD, ConsentRegister, Delivery, ImportNote, Register
+from fedseg.node.consent.postgres import PostgresRegister
+from fedseg.node.consent.register import (
+    DELIVERY_SCHEMA,
+    EVIDENCE,
+    UNREAD,
+    ConsentRegister,
+    Delivery,
+    ImportNote,
+    Register,
+)
 from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, ConsentEvent, Veto, events_table, fold
 from fedseg.policy.purposes import Purpose
 from tests.postgres_server import PostgresServer, running_server

@@ -12,11 +12,11 @@ import tomli_w
 from pydantic import ValidationError
 
 from fedseg.errors import DataError, SettingsError, StorageError
-from fedseg.node.consent_import import import_consents
+from fedseg.node.consent.intake import import_consents
+from fedseg.node.consent.place import RegisterSettings, move_register, open_register
+from fedseg.node.consent.postgres import PostgresRegister
+from fedseg.node.consent.register import Register
 from fedseg.node.home import NodeHome, NodeSettings
-from fedseg.node.postgres_register import PostgresRegister
-from fedseg.node.register import Register
-from fedseg.node.register_place import RegisterSettings, move_register, open_register
 from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.consent import ConsentEvent
 from fedseg.policy.purposes import Purpose
@@ -50,7 +50,7 @@ def test_only_a_socket_without_a_password_is_taken(url: str, why: str) -> None:
 
 
 def test_without_the_package_the_fix_is_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fedseg.node.postgres_register", None)
+    monkeypatch.setitem(sys.modules, "fedseg.node.consent.postgres", None)
     settings = RegisterSettings(url="postgresql:///x?host=/run/postgresql")
     with pytest.raises(SettingsError, match="not installed") as caught:
         open_register(tmp_path / "register.db", settings, "north")
@@ -184,7 +184,7 @@ def test_an_import_into_a_database_that_is_killed_has_stored_everything_or_nothi
         import_consents(NodeHome.open(home.path), tmp_path / "export.csv", "canonical-csv", now=NOW)
         return b"done"
 
-    killed = run_in_process(take, Point(where, f"fedseg.node.postgres_register:{where}"))
+    killed = run_in_process(take, Point(where, f"fedseg.node.consent.postgres:{where}"))
 
     assert killed.code == -signal.SIGKILL
     with home.register() as register:

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 
 from fedseg.errors import RightsRequestError
-from fedseg.node.consent_import import import_consents
-from fedseg.node.erasure import erase
+from fedseg.node.consent.intake import import_consents
 from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
-from fedseg.node.requests import VETOES, Order, begin, fulfil, held_about, receive, set_vetoes
+from fedseg.node.rights.erasure import erase
+from fedseg.node.rights.requests import VETOES, Order, begin, fulfil, held_about, receive, set_vetoes
 from fedseg.node.source import subject_key
 from fedseg.policy.document import load_policy
 from fedseg.policy.gate import Reason

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pytest
 
 from fedseg.errors import PolicyError, VerificationError
-from fedseg.node.backup_keys import month_keys
-from fedseg.node.backups import back_up
-from fedseg.node.erasure import erase
+from fedseg.node.backup.copies import back_up
+from fedseg.node.backup.keys import month_keys
+from fedseg.node.consent.register import DELIVERY_SCHEMA, Delivery, ImportNote
 from fedseg.node.gate import decide_now
 from fedseg.node.home import LOCAL, NodeHome
-from fedseg.node.register import DELIVERY_SCHEMA, Delivery, ImportNote
-from fedseg.node.requests import Order, receive, set_vetoes
 from fedseg.node.retention import RECORDS, Swept, sweep
+from fedseg.node.rights.erasure import erase
+from fedseg.node.rights.requests import Order, receive, set_vetoes
 from fedseg.node.source import subject_key
 from fedseg.policy.consent import EVERY_PURPOSE, ConsentEvent
 from fedseg.policy.document import load_policy

@@ -22,14 +22,14 @@ from starlette.applications import Starlette
 
 from fedseg.deploy.certificates import issue, new_authority
 from fedseg.errors import CertificateError, KeyFileError, SettingsError
-from fedseg.node import rights_api
-from fedseg.node.erasure import erase
 from fedseg.node.home import LOCAL, NodeHome
-from fedseg.node.leftovers import files_below
-from fedseg.node.platforms import admit, load_platforms
-from fedseg.node.requests import Order
-from fedseg.node.rights_api import ASKED_MAX, BODY_BYTES_MAX, Address, LineWithoutCause, application
-from fedseg.node.seal import Seal
+from fedseg.node.rights import api as rights_api
+from fedseg.node.rights.api import ASKED_MAX, BODY_BYTES_MAX, Address, LineWithoutCause, application
+from fedseg.node.rights.erasure import erase
+from fedseg.node.rights.leftovers import files_below
+from fedseg.node.rights.platforms import admit, load_platforms
+from fedseg.node.rights.requests import Order
+from fedseg.node.rights.seal import Seal
 from fedseg.policy.rights import Denial, SubjectRequest
 from tests.small_federation import NOW, SmallFederation
 

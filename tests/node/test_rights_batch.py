@@ -11,8 +11,8 @@ from fedseg.ledger.merkle import leaf_hash, verify_inclusion
 from fedseg.ledger.raw import RawLedger
 from fedseg.ledger.reading import read_ledger
 from fedseg.node.home import NodeHome
-from fedseg.node.rights_batch import log_days
-from fedseg.node.rights_tree import CAPACITY, make_batch
+from fedseg.node.rights.batch import log_days
+from fedseg.node.rights.tree import CAPACITY, make_batch
 from fedseg.privacy.account import PrivacyAccount
 from tests.small_federation import NOW, make_federation
 

@@ -15,10 +15,10 @@ from fedseg.clustering.statistics import summarize
 from fedseg.errors import PlanMismatchError
 from fedseg.node.approvals import approve
 from fedseg.node.contribute import contribute
-from fedseg.node.erasure import erase
 from fedseg.node.gate import decide_now
 from fedseg.node.home import LOCAL, NodeHome
-from fedseg.node.requests import Order
+from fedseg.node.rights.erasure import erase
+from fedseg.node.rights.requests import Order
 from fedseg.node.source import open_source, subject_key
 from fedseg.node.sources.settings import SourceSettings, ViewSettings
 from fedseg.policy.document import load_policy

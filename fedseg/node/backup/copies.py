@@ -23,12 +23,12 @@ import pyarrow as pa
 
 from fedseg.errors import SettingsError, StorageError
 from fedseg.ledger.canonical import Json
-from fedseg.node.backup_keys import MonthKey, key_of_month, month_keys
-from fedseg.node.erasure import remove_returned
+from fedseg.node.backup.keys import MonthKey, key_of_month, month_keys
+from fedseg.node.backup.sealed_file import FRAME_BYTES, SealedReader, SealingWriter, changed
+from fedseg.node.consent.register import DELIVERY_SCHEMA, Delivery, ImportNote, Register
 from fedseg.node.home import NodeHome
-from fedseg.node.register import DELIVERY_SCHEMA, Delivery, ImportNote, Register
-from fedseg.node.sealed_file import FRAME_BYTES, SealedReader, SealingWriter, changed
-from fedseg.node.source_erasure import source_files
+from fedseg.node.rights.erasure import remove_returned
+from fedseg.node.rights.source_erasure import source_files
 from fedseg.private_file import replacing
 
 _CUSTOMERS: Final = "customers"

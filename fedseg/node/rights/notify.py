@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fedseg.errors import VerificationError
-from fedseg.node.erasure import conclude
-from fedseg.node.handed_over import policy_in_force
 from fedseg.node.home import NodeHome
-from fedseg.node.identities import unseal
-from fedseg.node.notice_register import CALLBACK_ATTEMPTS_MAX, Callback, DueNotice
-from fedseg.node.opendsr import ENDED, callback_body, notice_body, status_of
-from fedseg.node.platforms import Platform, load_platforms, may_call
-from fedseg.node.post import Sender
-from fedseg.node.rights_register import RightsRegister
+from fedseg.node.rights.erasure import conclude
+from fedseg.node.rights.handed_over import policy_in_force
+from fedseg.node.rights.identities import unseal
+from fedseg.node.rights.notice_register import CALLBACK_ATTEMPTS_MAX, Callback, DueNotice
+from fedseg.node.rights.opendsr import ENDED, callback_body, notice_body, status_of
+from fedseg.node.rights.platforms import Platform, load_platforms, may_call
+from fedseg.node.rights.post import Sender
+from fedseg.node.rights.register import RightsRegister
 from fedseg.policy.document import Policy
 from fedseg.policy.notices import Notice
 

@@ -14,9 +14,9 @@ import uvicorn
 
 from fedseg.errors import SettingsError
 from fedseg.node.home import NodeHome
-from fedseg.node.platforms import load_platforms
-from fedseg.node.rights_api import Address, LineWithoutCause, application
-from fedseg.node.seal import Seal
+from fedseg.node.rights.api import Address, LineWithoutCause, application
+from fedseg.node.rights.platforms import load_platforms
+from fedseg.node.rights.seal import Seal
 
 CONNECTIONS_MAX: Final = 64
 IDLE_SECONDS: Final = 75

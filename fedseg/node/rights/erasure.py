@@ -32,14 +32,14 @@ from fedseg.errors import RightsRequestError, VerificationError
 from fedseg.ledger.canonical import Json, canonical, sha256_hex
 from fedseg.ledger.proof import prove_inclusion
 from fedseg.ledger.reading import RawLedger, read_ledger
-from fedseg.node.backup_keys import month_keys
+from fedseg.node.backup.keys import month_keys
 from fedseg.node.home import LOCAL, RIGHTS_FILE, NodeHome
-from fedseg.node.identities import destroy_unused
-from fedseg.node.leftovers import files_below, find_leftovers
-from fedseg.node.requests import Order, begin, fulfil
-from fedseg.node.rights_register import StoredCertificate
-from fedseg.node.rights_tree import Place
-from fedseg.node.source_erasure import erase_rows, source_files
+from fedseg.node.rights.identities import destroy_unused
+from fedseg.node.rights.leftovers import files_below, find_leftovers
+from fedseg.node.rights.register import StoredCertificate
+from fedseg.node.rights.requests import Order, begin, fulfil
+from fedseg.node.rights.source_erasure import erase_rows, source_files
+from fedseg.node.rights.tree import Place
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.notices import Notice
 from fedseg.policy.rights import Right, SubjectRequest

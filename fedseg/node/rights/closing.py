@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import fedseg
 from fedseg.certificate import SALT_BYTES, ClosingFacts, commitment, promises_an_end_of_backups, sign_closing
-from fedseg.node.backup_keys import month_keys
+from fedseg.node.backup.keys import month_keys
 from fedseg.node.home import NodeHome
-from fedseg.node.rights_register import StoredCertificate
+from fedseg.node.rights.register import StoredCertificate
 from fedseg.privacy.account import day_of
 
 

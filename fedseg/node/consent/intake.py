@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from fedseg.errors import ConsentEventError, DataError, SettingsError, StorageError
 from fedseg.ledger.canonical import sha256_hex
-from fedseg.node.consent_file import ConsentFile, Record
-from fedseg.node.consent_mapping import ConsentMapping, ReadEvent, load_mapping, read_events, read_identifier
+from fedseg.node.consent.file import ConsentFile, Record
+from fedseg.node.consent.mapping import ConsentMapping, ReadEvent, load_mapping, read_events, read_identifier
+from fedseg.node.consent.register import DELIVERY_SCHEMA, EVIDENCE, Delivery, ImportNote
 from fedseg.node.home import LOCAL, NodeHome
-from fedseg.node.register import DELIVERY_SCHEMA, EVIDENCE, Delivery, ImportNote
 from fedseg.node.source import subject_key
 from fedseg.node.sources.lines import BYTE_ORDER_MARK
 from fedseg.policy.consent import EVENT_SCHEMA, ConsentEvent, Status

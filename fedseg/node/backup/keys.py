@@ -14,8 +14,8 @@ from typing import Final
 
 from fedseg.errors import DataError, PolicyError, StorageError
 from fedseg.ledger.canonical import Json, canonical
+from fedseg.node.backup.sealed_file import KEY_BYTES
 from fedseg.node.home import LOCAL, NodeHome
-from fedseg.node.sealed_file import KEY_BYTES
 from fedseg.policy.document import load_policy
 from fedseg.private_file import destroy
 

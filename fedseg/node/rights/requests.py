@@ -12,9 +12,9 @@ from typing import Any, Final
 from fedseg.certificate import drawn_rounds
 from fedseg.errors import DataError, RightsRequestError
 from fedseg.node.home import NodeHome
-from fedseg.node.identities import Identities
-from fedseg.node.notice_register import Telling
-from fedseg.node.rights_register import OpenRequest
+from fedseg.node.rights.identities import Identities
+from fedseg.node.rights.notice_register import Telling
+from fedseg.node.rights.register import OpenRequest
 from fedseg.node.source import rows_of, subject_key
 from fedseg.policy.consent import EVERY_PURPOSE, ConsentEvent
 from fedseg.policy.document import load_policy

@@ -7,7 +7,7 @@ into one tree (`rights_tree`), and its root is what is logged, once for every da
 from datetime import datetime, timedelta
 
 from fedseg.node.home import NodeHome
-from fedseg.node.rights_tree import CAPACITY
+from fedseg.node.rights.tree import CAPACITY
 from fedseg.privacy.account import PrivacyAccount, day_of, next_day
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from fedseg.errors import DataError
+from fedseg.node.consent.register import ImportNote
 from fedseg.node.home import NodeHome
-from fedseg.node.register import ImportNote
 from fedseg.node.source import open_source
 from fedseg.policy.consent import Jurisdiction, PurposeState, Status, Veto, fold, to_microseconds
 from fedseg.policy.lookup import ABSENT, SubjectIndex

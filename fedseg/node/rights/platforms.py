@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fedseg.errors import SettingsError, StorageError
 from fedseg.node.home import LOCAL, NodeHome
-from fedseg.node.opendsr import IdentityType
-from fedseg.node.post import origin_of
+from fedseg.node.rights.opendsr import IdentityType
+from fedseg.node.rights.post import origin_of
 from fedseg.private_file import replacing
 
 PLATFORMS_FILE: Final = "platforms.toml"

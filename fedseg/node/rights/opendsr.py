@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from fedseg.errors import RightsRequestError
-from fedseg.node.requests import Order
+from fedseg.node.rights.requests import Order
 from fedseg.policy.notices import Notice
 from fedseg.policy.rights import Regulation, Right, Status, SubjectRequest
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from fedseg.errors import SettingsError
-from fedseg.node.register import TABLES, ConsentRegister, Register
+from fedseg.node.consent.register import TABLES, ConsentRegister, Register
 from fedseg.node.sources.settings import socket_url
 
 if TYPE_CHECKING:
-    from fedseg.node.postgres_register import PostgresRegister
+    from fedseg.node.consent.postgres import PostgresRegister
 
 
 class RegisterSettings(BaseModel):
@@ -82,7 +82,7 @@ def move_register(path: Path, settings: RegisterSettings | None, unit: str, *, d
 
 def _postgres() -> "type[PostgresRegister]":
     try:
-        from fedseg.node.postgres_register import PostgresRegister  # noqa: PLC0415 (an extra that few units install)
+        from fedseg.node.consent.postgres import PostgresRegister  # noqa: PLC0415 (an extra that few units install)
     except ImportError as error:
         raise SettingsError(
             "the consent register's database cannot be used",

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fedseg.errors import StorageError, VerificationError
 from fedseg.node.home import LOCAL, NodeHome
-from fedseg.node.notice_register import NoticeRegister, SealedIdentity
+from fedseg.node.rights.notice_register import NoticeRegister, SealedIdentity
 from fedseg.private_file import destroy
 
 FOLDER: Final = "notice-keys"

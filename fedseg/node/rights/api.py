@@ -24,7 +24,7 @@ from starlette.routing import Mount, Route
 
 from fedseg.errors import FedsegError, RightsRequestError
 from fedseg.node.home import NodeHome
-from fedseg.node.opendsr import (
+from fedseg.node.rights.opendsr import (
     PENDING,
     PlatformRequest,
     cancellation,
@@ -37,10 +37,10 @@ from fedseg.node.opendsr import (
     status_of,
     ticket_of,
 )
-from fedseg.node.platforms import Platform, holder_of, load_platforms, may_call
-from fedseg.node.requests import receive
-from fedseg.node.rights_register import OpenRequest
-from fedseg.node.seal import Seal
+from fedseg.node.rights.platforms import Platform, holder_of, load_platforms, may_call
+from fedseg.node.rights.register import OpenRequest
+from fedseg.node.rights.requests import receive
+from fedseg.node.rights.seal import Seal
 from fedseg.policy.rights import SubjectRequest
 
 log = logging.getLogger(__name__)

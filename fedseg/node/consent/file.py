@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 from fedseg.errors import ConsentEventError, DataError, MissingColumnError
-from fedseg.node.consent_mapping import ConsentMapping, refused
+from fedseg.node.consent.mapping import ConsentMapping, refused
 from fedseg.node.sources.lines import BYTE_ORDER_MARK
 
 LINE_BYTES_MAX: Final = 2**20

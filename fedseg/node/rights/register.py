@@ -16,8 +16,9 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from fedseg.errors import DataError, RightsRequestError, StorageError
-from fedseg.node.notice_register import SCHEMA as _SCHEMA_2
-from fedseg.node.notice_register import (
+from fedseg.node.private_database import connect, require_private, storage_errors
+from fedseg.node.rights.notice_register import SCHEMA as _SCHEMA_2
+from fedseg.node.rights.notice_register import (
     NoticeRegister,
     Telling,
     forget_disclosures,
@@ -25,8 +26,7 @@ from fedseg.node.notice_register import (
     queue_notices,
     require_answers,
 )
-from fedseg.node.private_database import connect, require_private, storage_errors
-from fedseg.node.rights_tree import Place, make_batch
+from fedseg.node.rights.tree import Place, make_batch
 from fedseg.policy.rights import Status, SubjectRequest
 from fedseg.private_file import write_new
 from fedseg.table import SUBJECT_TYPE

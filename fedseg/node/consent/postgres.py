@@ -16,7 +16,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from fedseg.errors import DataError, StorageError
-from fedseg.node.register import (
+from fedseg.node.consent.register import (
     EVIDENCE,
     KEY,
     NO_END,

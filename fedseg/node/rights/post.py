@@ -13,7 +13,7 @@ from typing import Final, Self
 import httpx
 
 from fedseg.errors import CertificateError
-from fedseg.node.seal import Seal
+from fedseg.node.rights.seal import Seal
 
 SEND_SECONDS: Final = 30.0
 """How long sending and waiting for the status may take, whatever trickles in meanwhile."""

@@ -1,0 +1,1 @@
+"""Encrypted copies of what a unit holds, which end with their month's key."""

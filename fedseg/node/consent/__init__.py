@@ -1,0 +1,1 @@
+"""What customers agreed to: the register of their events, its imports, its receipts."""

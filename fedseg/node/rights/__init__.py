@@ -1,0 +1,1 @@
+"""What customers may ask for: requests and their deadlines, erasure, recipients, the service for privacy platforms."""
