@@ -136,7 +136,7 @@ def right_at_least(right: int, guesses: int, confidence_gap: float) -> float:
     """Lower bound of Clopper and Pearson on the probability of being right; wrong with at most `confidence_gap`.
 
     >>> round(right_at_least(90, 100, 0.05), 4)
-    0.8364
+    0.8363
     """
     return float(betaincinv(right, guesses - right + 1, confidence_gap)) if right else 0.0
 

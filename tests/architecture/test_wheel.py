@@ -42,7 +42,7 @@ def test_the_wheel_says_it_is_typed(unpacked: Path) -> None:
     assert (unpacked / "fedseg" / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("folder", ["simulations", "policies", "recipes"])
+@pytest.mark.parametrize("folder", ["simulations", "policies"])
 def test_the_wheel_ships_every_scenario_and_policy(folder: str, unpacked: Path) -> None:
     def files(root: Path) -> set[Path]:
         return {path.relative_to(root) for path in root.rglob("*") if path.is_file()}

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from fedseg.deploy.service import CAPABILITIES
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "containers"
+FOLDER = ROOT / "fedseg/deploy/containers"
 COPIED = [
     source
     for line in (FOLDER / "Containerfile").read_text("utf-8").splitlines()

@@ -16,6 +16,12 @@ from fedseg.deploy.users import caller
 from fedseg.errors import DeploymentError
 
 
+@pytest.fixture(autouse=True)
+def visible_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter behind the environment's: the tests may run below /tmp, which no service sees."""
+    monkeypatch.setattr(sys, "executable", str(Path(sys.executable).resolve()))
+
+
 def node(path: str = "/srv/north", *, users: tuple[str, str] = ("net", "data")) -> NodeDeployment:
     terms = NodeTerms(unit="north", unit_key="", server="a.example:8443", network_user=users[0], data_user=users[1])
     return NodeDeployment(Path(path), terms)

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.extras
 
-FOLDER = Path(__file__).parents[2] / "containers"
+FOLDER = Path(__file__).parents[2] / "fedseg/deploy/containers"
 COMPOSE = ["compose.node.yaml", "compose.server.yaml"]
 
 

@@ -3,11 +3,13 @@
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fedseg.deploy.service import monitor_service_of, service_of, write_service
+from fedseg.deploy.service import Service, monitor_service_of, service_of, write_service
 from fedseg.deploy.settings import NodeDeployment, NodeTerms, ServerDeployment, ServerTerms
 from fedseg.deploy.users import caller
 
@@ -25,12 +27,12 @@ SERVER = ServerDeployment(
     Path("/srv/fedseg"),
     ServerTerms(server_key="", hosts=("a.example",), listen="0.0.0.0:443", server_user="link", proxy_user=ME),
 )
-SERVICES = {
-    "node": service_of(node("net", "data")),
-    "node of one user": service_of(node(ME, ME)),
-    "server": service_of(SERVER),
-    "monitor of a node": monitor_service_of(node(ME, "data"), 9464),
-    "monitor of a server": monitor_service_of(SERVER, 9464),
+SERVICES: dict[str, Callable[[], Service]] = {
+    "node": lambda: service_of(node("net", "data")),
+    "node of one user": lambda: service_of(node(ME, ME)),
+    "server": lambda: service_of(SERVER),
+    "monitor of a node": lambda: monitor_service_of(node(ME, "data"), 9464),
+    "monitor of a server": lambda: monitor_service_of(SERVER, 9464),
 }
 MOST_EXPOSED = 3.6
 """Of 10. What is left is root with eight capabilities: systemd's table counts each."""
@@ -43,8 +45,10 @@ def analyze(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.fixture(params=list(SERVICES))
-def written(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return write_service(SERVICES[request.param], tmp_path)
+def written(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # The interpreter behind the environment's: the tests may run below /tmp, which no service sees.
+    monkeypatch.setattr(sys, "executable", str(Path(sys.executable).resolve()))
+    return write_service(SERVICES[request.param](), tmp_path)
 
 
 def test_systemd_takes_it_without_a_word(written: Path) -> None:
