@@ -21,7 +21,9 @@ from fedseg.table import SUBJECT
 UnitWith = Callable[[bytes], NodeHome]
 Row = tuple[float | None, ...]
 
-RECIPE: dict[str, Any] = tomllib.loads(shipped("simulations/online_retail/rfm.toml").read_text(encoding="utf-8"))["source"]
+RECIPE: dict[str, Any] = tomllib.loads(shipped("simulations/online_retail/rfm.toml").read_text(encoding="utf-8"))[
+    "source"
+]
 FEATURES = ("recency_days", "frequency", "monetary", "returned")
 HEADER = "customer_id,invoice,day,amount\n"
 
@@ -98,4 +100,6 @@ def test_a_customer_without_an_event_that_counts_has_no_row(unit_with: UnitWith)
 
 def test_the_guide_shows_the_recipe_as_it_ships() -> None:
     page = Path(__file__).parents[2] / "docs/how-to/use-your-data-where-it-is.md"
-    assert f"```toml\n{shipped('simulations/online_retail/rfm.toml').read_text(encoding='utf-8')}```" in page.read_text(encoding="utf-8")
+    assert f"```toml\n{shipped('simulations/online_retail/rfm.toml').read_text(encoding='utf-8')}```" in page.read_text(
+        encoding="utf-8"
+    )
