@@ -131,13 +131,14 @@ def our_federation(folder: Path, nodes: int) -> Generator[OurFederation]:
     server, address = str(federation.server), f"{HOST}:{free_port()}"
     (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
     with contextlib.ExitStack() as stop:
-        fedseg("server", "init", server, "--host", HOST, "--listen", address, "--single-user")
+        fedseg("server", "init", server, "--host", HOST, "--listen", address, "--single-user", "--single-operator")
         stop.callback(fedseg, "server", "stop", server)
         fedseg("server", "start", server)
         for number, unit in enumerate(federation.units):
             node = folder / unit
             _make_node(federation, unit, number, address)
-            fedseg("server", "approve", server, unit, "--key", str(node / "node.pub"))
+            asked = fedseg("node", "request", str(node))
+            fedseg("server", "approve", server, asked["request"], "--fingerprint", asked["fingerprint"])
             stop.callback(fedseg, "node", "stop", str(node))
             fedseg("node", "start", str(node))
         wait_until(lambda: federation.online() == nodes, f"{nodes} nodes online")
