@@ -73,6 +73,7 @@ def test_a_node_runs_with_its_two_users_apart(connected: Node, server: Server) -
             *("PATH", "LANG", "HOME", "FLWR_HOME", "FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK"),
             *("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "PYTHONDONTWRITEBYTECODE"),
             *("SUPERVISOR_ENABLED", "SUPERVISOR_PROCESS_NAME", "SUPERVISOR_GROUP_NAME", "SUPERVISOR_SERVER_URL"),
+            "FEDSEG_LOG_FORMAT",
         }
 
 
