@@ -27,11 +27,12 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 # Minutes after which a suite is stopped and counts as failed.
 BUDGET_QUICK ?= 15
 BUDGET_PROCESSES ?= 8
-BUDGET_DEPLOYMENT ?= 10
+BUDGET_DEPLOYMENT ?= 8
+BUDGET_SYSTEM ?= 8
 BUDGET_CHAOS ?= 8
 BUDGET_STATISTICAL ?= 8
 BUDGET_EXTRAS ?= 8
-BUDGET_DOCS ?= 5
+BUDGET_DOCS ?= 8
 
 # A suite is what carries its marker; the quick one is what carries none.
 QUICK := not (processes or deployment or browser or chaos or slow or extras or docs or soak)
@@ -39,7 +40,7 @@ QUICK := not (processes or deployment or browser or chaos or slow or extras or d
 within = timeout --foreground --signal=INT --kill-after=30 $(1)m
 
 .PHONY: help demo fmt check lint doctest test-quick-plain test test-quick test-chaos test-coverage test-processes \
-	test-deployment test-statistical test-extras test-docs soak mutants chromium proxy-tools postgres go-tools checkers clean
+	test-deployment test-system test-statistical test-extras test-docs soak mutants chromium proxy-tools postgres go-tools checkers clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -67,7 +68,7 @@ test-quick-plain: $(VENV)/.installed-test
 	$(call within,$(BUDGET_QUICK)) $(PYTEST) -m "$(QUICK)"
 
 # The quick tests run here once, with coverage, and not a second time without it.
-test: lint doctest test-quick test-chaos test-coverage test-processes test-deployment test-statistical test-extras test-docs
+test: lint doctest test-quick test-chaos test-coverage test-processes test-deployment test-system test-statistical test-extras test-docs
 
 test-quick: $(VENV)/.installed-test
 	$(call within,$(BUDGET_QUICK)) $(PYTEST) -m "$(QUICK)" --cov --cov-report=
@@ -86,7 +87,11 @@ test-processes: $(VENV)/.installed-test chromium proxy-tools postgres
 
 # Servers and nodes as operators run them: system users, namespaces, nginx, kills. Best as root; else with sub-uids.
 test-deployment: $(VENV)/.installed-test proxy-tools
-	$(call within,$(BUDGET_DEPLOYMENT)) $(PYTEST) -m deployment
+	$(call within,$(BUDGET_DEPLOYMENT)) $(PYTEST) -m deployment tests/deploy
+
+# Whole federations of such machines, and what becomes of them when things are killed, paused and lost.
+test-system: $(VENV)/.installed-test proxy-tools
+	$(call within,$(BUDGET_SYSTEM)) $(PYTEST) -m deployment tests/system
 
 test-statistical: $(VENV)/.installed-test postgres
 	$(call within,$(BUDGET_STATISTICAL)) $(PYTEST) -m slow

@@ -91,6 +91,7 @@ def is_read(peer: Peer, data: bytes) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_bytes_are_read_or_refused_soon_and_in_little_memory(
     name: str, peers: dict[str, Peer], capsys: pytest.CaptureFixture[str]
@@ -114,6 +115,7 @@ def test_damaged_bytes_are_read_or_refused_soon_and_in_little_memory(
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_bytes_from_nowhere_are_read_or_refused(name: str, peers: dict[str, Peer]) -> None:
     json = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -145,6 +147,7 @@ def giants(example: bytes) -> Iterator[bytes]:
     yield b'{"a":' * 50_000 + b"1" + b"}" * 50_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_giants_are_refused_soon_and_in_little_memory(name: str, peers: dict[str, Peer]) -> None:
     peer = peers[name]
