@@ -165,6 +165,12 @@ def test_everything_else_is_refused_with_what_why_and_fix(text: str) -> None:
     assert refused.value.fix
 
 
+@pytest.mark.parametrize("text", ["@", "@ @", "sum(@)"])
+def test_an_operator_without_what_it_is_applied_to_is_refused(text: str) -> None:
+    with pytest.raises(ViewError, match=r"missing|cannot be read"):
+        compile_feature("f", text, COLUMNS)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.text(max_size=60)

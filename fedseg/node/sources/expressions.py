@@ -100,6 +100,9 @@ class _Compiler(Parts):
             self.refuse("it is not one expression", "write one expression, without a semicolon")
         if any(token.comments for token in sqlglot.tokenize(text, dialect="duckdb")):
             self.refuse("it holds a comment", "write comments into node.toml, after a #")
+        # The parser lets some operators stand without what they are applied to, such as @ for an absolute value.
+        if any(part.error_messages() for part in statements[0].walk()):
+            self.refuse("something is missing in it", "write what each operator is applied to")
         return statements[0]
 
     def node(self, node: exp.Expr) -> Compiled:
