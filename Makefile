@@ -27,7 +27,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 # Minutes after which a suite is stopped and counts as failed.
 BUDGET_QUICK ?= 15
 BUDGET_PROCESSES ?= 8
-BUDGET_DEPLOYMENT ?= 8
+BUDGET_DEPLOYMENT ?= 10
 BUDGET_SYSTEM ?= 8
 BUDGET_CHAOS ?= 8
 BUDGET_STATISTICAL ?= 8
