@@ -47,7 +47,6 @@ def approve(
     from fedseg.node.approvals import approve as reserve
     from fedseg.node.approvals import preflight
     from fedseg.node.home import NodeHome
-    from fedseg.node.inbox import Inbox
 
     ask = not dry_run and not yes
     if ask:
@@ -69,8 +68,6 @@ def approve(
             officer=chosen_officer(officer, officer_key),
             requester=signature,
         )
-        if not found.waits_for:
-            Inbox(home).remove(parsed.digest)
     outcome = "checked, nothing reserved" if dry_run else _outcome(found)
     facts = {"outcome": outcome, "waits_for": found.waits_for, **preflight_facts(found)}
     show(format_, facts, lambda: f"{describe_preflight(found)}\n\n{outcome}")

@@ -59,8 +59,7 @@ def add(
     from fedseg.privacy.signatures import read_plan_signature
 
     home, document, signature = NodeHome.open(node), plan.read_bytes(), read_plan_signature(plan)
-    inbox = Inbox(home)
-    parsed = inbox.add(document, signature)
+    parsed = Inbox(home).add(document, signature)
     policy = load_policy(home.policy_document())
     outcome = "waits for a decision"
     known = caps_of(policy).approvals.requester(None if signature is None else signature.requester)
@@ -71,7 +70,6 @@ def add(
             outcome = f"waits for a decision: {error.what}; {error.why}"
         else:
             outcome = "approved, within the policy's terms for its requester"
-            inbox.remove(parsed.digest)
     facts = {"plan_sha256": parsed.digest, "name": parsed.name, "outcome": outcome}
     show(format_, facts, lambda: f"{parsed.name}: {outcome}\nhash   {parsed.digest}")
 

@@ -24,16 +24,17 @@ from fedseg.errors import (
     UnsupportedTrustError,
 )
 from fedseg.ledger.canonical import canonical
-from fedseg.ledger.keys import SIGNATURE_BYTES
+from fedseg.node.decision import Basis, sign_decision
 from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
+from fedseg.node.inbox import Inbox
 from fedseg.node.source import SourceCheck, inspect_source, open_source
 from fedseg.plan import Plan, TrustModel, caps_of, policy_outcomes
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.gate import Reason, tally
 from fedseg.policy.rules import RuleOutcome
 from fedseg.privacy.account import PlanTerms, PrivacyAccount, day_of
-from fedseg.privacy.entries import DecisionBody, Ending, Verdict
+from fedseg.privacy.entries import Ending, Verdict
 from fedseg.privacy.signatures import Officer, PlanSignature
 from fedseg.privacy.state import AccountState
 
@@ -152,11 +153,13 @@ def approve(
     officer: Officer | None = None,
     requester: PlanSignature | None = None,
     automatic: bool = False,
+    shown: Basis | None = None,
 ) -> Preflight:
     """Run `preflight`, then log the policy in force and reserve the plan's whole price in the unit's ledger.
 
     The policy file is read once: what was checked is what is logged. Where the policy names officers, the plan is
-    approved once as many have said so as it requires; until then the result's `waits_for` is not 0.
+    approved once as many have said so as it requires; until then the result's `waits_for` is not 0. An approved plan
+    is taken out of the inbox.
 
     Args:
         home: The unit's.
@@ -168,15 +171,19 @@ def approve(
         officer: Who approves; None where the policy names no officers.
         requester: Who asks, and their signature.
         automatic: Whether the policy's terms for the requester stand in for officers.
+        shown: What the officer saw; None where that cannot differ.
 
     Raises:
         NotApprovedError: The policy asks for an officer, has no automatic terms that cover the plan, or its approval
             has ended before.
+        PlanMismatchError: Also if the decision would rest on something else than was shown.
         As `preflight`; then nothing was logged.
     """
     _require_attested(plan, max_units_attested)
     policy_document = home.policy_document()
     policy = load_policy(policy_document)
+    basis = Basis.of(home, policy, now)
+    basis.require(shown)
     found = _preflight(home, plan, policy, now=now, expected_sha256=expected_sha256)
     terms = PlanTerms(
         plan_sha256=plan.digest,
@@ -189,47 +196,41 @@ def approve(
         requester_signature=None if requester is None else requester.signature,
     )
     with _account_under(home, policy, policy_document) as account:
-        decision = sign_decision(home, policy, plan.digest, Verdict.APPROVE, officer=officer, now=now)
+        decision = sign_decision(home, basis, plan.digest, Verdict.APPROVE, officer)
         approved = account.approve(terms, day=day_of(now), decision=decision, automatic=automatic)
         said = account.state().approving(plan.digest, policy.digest, home.source_sha256)
+    if approved:
+        Inbox(home).remove(plan.digest)
     required = 0 if policy.approvals is None else policy.approvals.required
     return replace(found, waits_for=0 if approved else required - len(said))
 
 
-def sign_decision(
-    home: NodeHome, policy: Policy, plan_sha256: str, verdict: Verdict, *, officer: Officer | None, now: datetime
-) -> DecisionBody | None:
-    """The officer's signed word about a plan; None where there is no officer."""
-    if officer is None:
-        return None
-    unsigned = DecisionBody(
-        verdict=verdict,
-        unit=home.settings.unit,
-        plan_sha256=plan_sha256,
-        policy_sha256=policy.digest,
-        source_sha256=home.source_sha256,
-        made_on=day_of(now),
-        officer=officer.name,
-        signature="00" * SIGNATURE_BYTES,
-    )
-    return unsigned.model_copy(update={"signature": officer.key.sign(unsigned.signed_bytes).hex()})
-
-
-def deny(home: NodeHome, plan_sha256: str, reason: str, *, now: datetime, officer: Officer | None = None) -> None:
+def deny(
+    home: NodeHome,
+    plan_sha256: str,
+    reason: str,
+    *,
+    now: datetime,
+    officer: Officer | None = None,
+    shown: Basis | None = None,
+) -> None:
     """Log that the unit refuses a plan. The ledger holds a salted hash of the reason; the reason stays in LOCAL.
 
     Raises:
+        PlanMismatchError: The decision would rest on something else than was `shown`.
         NotApprovedError: The plan is approved already, or the policy asks for an officer.
         TrustError: The officer is none of the policy's, or the key is another.
         StorageError: Nothing was logged.
     """
+    document = home.policy_document()
+    policy = load_policy(document)
+    basis = Basis.of(home, policy, now)
+    basis.require(shown)
     salt = secrets.token_bytes(32)
     record = {"plan_sha256": plan_sha256, "reason": reason, "salt": salt.hex(), "day": day_of(now)}
     home.keep_local(f"refusals/{plan_sha256}-{salt.hex()[:16]}.json", canonical(record))
-    document = home.policy_document()
-    policy = load_policy(document)
     with _account_under(home, policy, document) as account:
-        decision = sign_decision(home, policy, plan_sha256, Verdict.DENY, officer=officer, now=now)
+        decision = sign_decision(home, basis, plan_sha256, Verdict.DENY, officer)
         commitment = hashlib.sha256(salt + reason.encode()).hexdigest()
         account.refuse(plan_sha256, day=day_of(now), reason_commitment=commitment, decision=decision)
 
@@ -247,7 +248,7 @@ def end_approval(
     document = home.policy_document()
     policy = load_policy(document)
     with _account_under(home, policy, document) as account:
-        decision = sign_decision(home, policy, plan_sha256, verdict, officer=officer, now=now)
+        decision = sign_decision(home, Basis.of(home, policy, now), plan_sha256, verdict, officer)
         return account.close(plan_sha256, ending, day=day_of(now), decision=decision)
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +11,11 @@ import pytest
 
 from fedseg.audit.verify import verify_ledger
 from fedseg.clustering.request import request_sha256
-from fedseg.errors import BudgetError, ClockError, NotApprovedError, PolicyError, TrustError
+from fedseg.errors import BudgetError, ClockError, NotApprovedError, PlanMismatchError, PolicyError, TrustError
 from fedseg.ledger.keys import SigningKey
 from fedseg.node.approvals import approve, deny, end_approval, preflight
 from fedseg.node.contribute import contribute
+from fedseg.node.decision import Basis
 from fedseg.node.home import NodeHome
 from fedseg.node.inbox import Inbox
 from fedseg.plan import Plan
@@ -334,3 +335,25 @@ def test_looking_at_a_plan_logs_nothing(make: Make) -> None:
     unit = make(required=1)
     preflight(unit.home, unit.plan, now=NOW)
     assert unit.kinds() == []
+
+
+@pytest.mark.parametrize("changed", ["policy_sha256", "source_sha256", "made_on"])
+def test_nobody_signs_another_basis_than_they_were_shown(make: Make, changed: str) -> None:
+    unit = make(required=1)
+    shown = Basis.of(unit.home, load_policy(unit.home.policy_document()), NOW)
+    other = replace(shown, **{changed: "0" * 64})
+    ann, entries = unit.officers["ann"], unit.kinds()
+    with pytest.raises(PlanMismatchError, match="what was shown"):
+        approve(unit.home, unit.plan, unit.federation.document, now=NOW, officer=ann, shown=other)
+    with pytest.raises(PlanMismatchError, match="what was shown"):
+        deny(unit.home, unit.plan.digest, "no", now=NOW, officer=ann, shown=other)
+    assert unit.kinds() == entries
+    approve(unit.home, unit.plan, unit.federation.document, now=NOW, officer=ann, shown=shown)
+    assert unit.kinds()[-1] == "approval"
+
+
+def test_an_approved_plan_waits_no_longer(make: Make) -> None:
+    unit = make(required=1)
+    Inbox(unit.home).add(unit.federation.document, None)
+    unit.approve("ann")
+    assert not list((unit.home.path / "inbox").iterdir())
