@@ -4,6 +4,8 @@ The whole privacy argument about data is here: each customer becomes one vector,
 nobody else. `privacy/sensitive.py` then enforces the bound once more while it adds the vectors up.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,15 +23,26 @@ with customers or features. No result depends on it."""
 
 def summarize(features: BoundedFeatures, request: RoundRequest, lattice: Lattice) -> Sensitive:
     """The sum of all customers' vectors, flattened cell by cell; its L2 sensitivity is the lattice's."""
-    if request.centers.shape[1] != features.dimensions:
-        raise ValueError("the request's reference points have another number of features than the rows")
-    width = lattice.width(features.dimensions)
     return sum_of_rows(
-        (customer_vectors(rows, request, lattice) for rows in features.chunks(max(1, VECTOR_ENTRIES // width))),
+        vectors_of(features, request, lattice),
         cells=request.cells,
-        width=width,
+        width=lattice.width(features.dimensions),
         l2_sensitivity_squared=lattice.l2_sensitivity_squared,
     )
+
+
+def vectors_of(
+    features: BoundedFeatures, request: RoundRequest, lattice: Lattice
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
+    """Cells and vectors of all customers, some at a time.
+
+    Raises:
+        ValueError: If the request is for another number of features.
+    """
+    if request.centers.shape[1] != features.dimensions:
+        raise ValueError("the request's reference points have another number of features than the rows")
+    size = max(1, VECTOR_ENTRIES // lattice.width(features.dimensions))
+    return (customer_vectors(rows, request, lattice) for rows in features.chunks(size))
 
 
 def customer_vectors(

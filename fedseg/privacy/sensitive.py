@@ -61,6 +61,51 @@ def sum_of_rows(
 ) -> Sensitive:
     """Add up one vector per customer, each in its cell's block, and enforce the bound on each of them.
 
+    The sums are those of `bounded_sums`, so adding or removing one customer moves them by at most the stated
+    sensitivity in L2 norm, whatever made the rows.
+
+    Raises:
+        ValueError: If a shape or a cell index is impossible: a programmer's mistake.
+    """
+    sums = bounded_sums(chunks, cells=cells, width=width, l2_sensitivity_squared=l2_sensitivity_squared)
+    return sum_of_parts([sums], cells=cells, width=width, l2_sensitivity_squared=l2_sensitivity_squared)
+
+
+def sum_of_parts(
+    parts: Iterable[NDArray[np.int64]], *, cells: int, width: int, l2_sensitivity_squared: int
+) -> Sensitive:
+    """Add up sums of parts of a unit's customers: the same integers as of all at once.
+
+    Each part must come from `bounded_sums` with the same bound, in a process of this unit, and no customer may be in
+    two parts. Then one customer more or less changes one part, and that by at most the stated sensitivity.
+
+    Args:
+        parts: Arrays of shape (cells * width,); their magnitudes add up to less than 2**63 for 2**41 customers.
+        cells: Number of blocks.
+        width: Entries per block.
+        l2_sensitivity_squared: The bound that was enforced on every customer.
+
+    Raises:
+        ValueError: If a part has another shape or type: a programmer's mistake.
+    """
+    values = np.zeros(cells * width, np.int64)
+    for part in parts:
+        if part.dtype != np.int64 or part.shape != values.shape:
+            raise ValueError("a part must hold the int64 sums of every cell, flattened")
+        values += part
+    values.flags.writeable = False
+    return Sensitive(values, cells * width, l2_sensitivity_squared, _TOKEN)
+
+
+def bounded_sums(
+    chunks: Iterable[tuple[NDArray[np.intp], NDArray[np.int64]]],
+    *,
+    cells: int,
+    width: int,
+    l2_sensitivity_squared: int,
+) -> NDArray[np.int64]:
+    """The bare sums of some of a unit's customers, shape (cells * width,): un-noised, for `sum_of_parts` alone.
+
     A customer's vector v in cell j adds v to entries [j * width, (j + 1) * width). A vector with ||v||_2^2 above
     `l2_sensitivity_squared` adds nothing at all, a treatment of that row alone. So adding or removing one customer
     moves the sum by at most the stated sensitivity in L2 norm whatever made the rows: the bound is not trusted.
@@ -89,6 +134,4 @@ def sum_of_rows(
         squared = np.where(small[:, None], rows, 0)
         kept = small & (np.einsum("ij,ij->i", squared, squared) <= l2_sensitivity_squared)
         np.add.at(sums, labels[kept], rows[kept])
-    values = sums.ravel()
-    values.flags.writeable = False
-    return Sensitive(values, cells * width, l2_sensitivity_squared, _TOKEN)
+    return sums.ravel()
