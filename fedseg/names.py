@@ -29,6 +29,19 @@ def require_visible(text: str) -> str:
     return text
 
 
+def visible(text: str) -> str:
+    r"""The text with each character that `require_visible` refuses as its number, for texts that nobody has refused.
+
+    >>> visible("ann\u202e\nbob")
+    'ann[U+202E][U+000A]bob'
+    """
+    return "".join(f"[U+{ord(one):04X}]" if _is_unseen(one) else one for one in text)
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) in _UNSEEN or (character.isspace() and character != " ")
+
+
 def require_plain(text: str) -> str:
     """The text itself, if it is visible and in Unicode's composed form (NFC), so that what looks alike is alike.
 

@@ -8,11 +8,9 @@ from typing import Any
 from fedseg.cli.bounds_forecast import bounds_facts, bounds_to_expect
 from fedseg.cli.output import table
 from fedseg.cli.plan_forecast import forecast_facts, what_to_expect
-from fedseg.clustering.bins import BINS
 from fedseg.clustering.categories import BinaryFeature, CategoricalFeature, RegionFeature
 from fedseg.clustering.cycles import CyclicFeature
 from fedseg.clustering.features import Feature, NumericFeature, Transform
-from fedseg.clustering.schedule import Kind
 from fedseg.plan import Plan
 from fedseg.privacy.budget import epsilon_of, fraction_text, shown_epsilon, shown_fraction, upper_float
 from fedseg.server.contribution import payload_bytes
@@ -60,7 +58,7 @@ def _steps(plan: Plan) -> Iterator[dict[str, Any]]:
         yield {
             "step": terms.step,
             "kind": one.kind.value,
-            "releases": _ROUNDS[one.kind],
+            "releases": one.kind.sends,
             "cells": terms.cells,
             "integers": terms.length,
             "bytes": payload_bytes(terms),
@@ -69,17 +67,6 @@ def _steps(plan: Plan) -> Iterator[dict[str, Any]]:
             "rho": fraction_text(rho),
             "epsilon_at_unit_after": shown_epsilon(epsilon_of(spent, plan.budget.delta)),
         }
-
-
-_ROUNDS = {
-    Kind.MOMENTS: "of all customers together: how many, where their middle is, how widely they spread",
-    Kind.COVARIANCE: "of all customers together: where their middle is, which columns rise and fall together",
-    Kind.SKETCH: "of those around each of many points: how many, where their middle is, how widely they spread",
-    Kind.REFINE: "of those around the center of each segment: how many, where their middle is, how widely they spread",
-    Kind.PROFILE: "of those around the center of each segment: how many, where their middle is, each column's spread",
-    Kind.HISTOGRAM: f"of all customers together: how many are in each of {BINS} equal parts of each column's range",
-}
-"""What each kind of round sends."""
 
 
 _CELLS = """\
@@ -115,7 +102,7 @@ def _what_leaves(plan: Plan) -> str:
     return "\n".join(
         [
             f"What leaves a unit, and nothing else: {what}, in whole numbers, each with noise.",
-            *(f"  {kind.value.ljust(width)}  {_ROUNDS[kind]}" for kind in kinds),
+            *(f"  {kind.value.ljust(width)}  {kind.sends}" for kind in kinds),
             "",
             table(rows, right=[0, *range(2, 9)]),
             "",

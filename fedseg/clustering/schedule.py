@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from fedseg.clustering.bins import BINS
 from fedseg.clustering.lattice import Statistic, StepTerms, fit_histogram, fit_lattice
 from fedseg.privacy.budget import RHO_GRID
 
@@ -58,6 +59,21 @@ class Kind(enum.Enum):
     """The last refinement, which also measures each feature's spread."""
     HISTOGRAM = "histogram"
     """Over which range the values of each column are spread."""
+
+    @property
+    def sends(self) -> str:
+        """What a unit sends in such a round, in words."""
+        return _SENDS[self]
+
+
+_SENDS = {
+    Kind.MOMENTS: "of all customers together: how many, where their middle is, how widely they spread",
+    Kind.COVARIANCE: "of all customers together: where their middle is, which columns rise and fall together",
+    Kind.SKETCH: "of those around each of many points: how many, where their middle is, how widely they spread",
+    Kind.REFINE: "of those around the center of each segment: how many, where their middle is, how widely they spread",
+    Kind.PROFILE: "of those around the center of each segment: how many, where their middle is, each column's spread",
+    Kind.HISTOGRAM: f"of all customers together: how many are in each of {BINS} equal parts of each column's range",
+}
 
 
 @dataclass(frozen=True, slots=True)
