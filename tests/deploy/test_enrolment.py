@@ -194,7 +194,9 @@ def test_a_fingerprint_is_the_same_however_it_is_typed(typed: Callable[[str], st
     require_same_fingerprint(typed(REQUEST.fingerprint), REQUEST.fingerprint, whose="the request")
 
 
-@pytest.mark.parametrize("said", ["", "yes", REQUEST.fingerprint[:-1], ANSWER.fingerprint])
+@pytest.mark.parametrize(
+    "said", ["", "yes", REQUEST.fingerprint[:-1], ANSWER.fingerprint], ids=["nothing", "yes", "cut", "another's"]
+)
 def test_another_fingerprint_is_another(said: str) -> None:
     with pytest.raises(EnrolmentError, match="another one than was read out"):
         require_same_fingerprint(said, REQUEST.fingerprint, whose="the request")

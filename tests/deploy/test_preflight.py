@@ -72,6 +72,7 @@ def test_a_server_that_is_well_tells_its_time(folder: Path) -> None:
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"",
     ],
+    ids=["another status", "no date", "another protocol", "nothing"],
 )
 def test_any_other_answer_is_none(folder: Path, answer: bytes) -> None:
     with server(folder, answer) as port, pytest.raises(UnreachableError):
