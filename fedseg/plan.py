@@ -5,6 +5,7 @@ rounds, budget, trust model. Nothing in a plan may come from anyone's customers.
 """
 
 import enum
+import functools
 import itertools
 import tomllib
 from collections.abc import Mapping
@@ -423,6 +424,12 @@ def parse_plan(document: bytes) -> Plan:
     Raises:
         PlanError: If it is not TOML, has an unknown key, or breaks a rule; names the first place.
     """
+    return _parsed(document)
+
+
+@functools.lru_cache(maxsize=512)
+def _parsed(document: bytes) -> Plan:
+    """An audit meets the same bytes in the ledger of each unit and in the server's."""
     if len(document) > PLAN_BYTES_MAX:
         raise _plan_error(f"a plan has at most {PLAN_BYTES_MAX} bytes")
     try:

@@ -42,6 +42,8 @@ class UnitReplay:
         self._keys = raw.keys()
         self._policy: Policy | None = None
         self._plans: dict[str, Plan] = {}
+        self._allowed: set[tuple[str, str]] = set()
+        """Plans found to be allowed, with the policy that allows each."""
 
     def run(self) -> AccountState:
         """Check every entry in order; the account at the end.
@@ -202,9 +204,11 @@ class UnitReplay:
         """The policy in force, which is the one named and allows the plan."""
         if self._policy is None or self._policy.digest != policy_sha256:
             raise failed(Fault.NOT_IN_FORCE, f"entry {entry.seq} names another policy than the one in force")
-        refused = [rule.rule for rule in policy_outcomes(plan, self._policy) if not rule.allowed]
-        if refused:
-            raise failed(Fault.REFUSED, f"entry {entry.seq} goes against the policy in force: {refused[0]}")
+        if (plan.digest, policy_sha256) not in self._allowed:
+            refused = [rule.rule for rule in policy_outcomes(plan, self._policy) if not rule.allowed]
+            if refused:
+                raise failed(Fault.REFUSED, f"entry {entry.seq} goes against the policy in force: {refused[0]}")
+            self._allowed.add((plan.digest, policy_sha256))
         return self._policy
 
     def _check_release(self, entry: Entry, body: ReleaseBody) -> ReleaseFact:

@@ -22,7 +22,7 @@ from fedseg.errors import (
     StepAnsweredError,
 )
 from fedseg.ledger.entries import GENESIS, Entry
-from fedseg.privacy.budget import Charge, epsilon_of, shown_epsilon
+from fedseg.privacy.budget import Charge, epsilon_of, shown_epsilon, sum_of_rhos
 from fedseg.privacy.entries import (
     ApprovalBody,
     ApprovalRules,
@@ -83,11 +83,11 @@ class Reservation:
     """Sum of its charges so far."""
     ending: Ending | None = None
     """How it ended; None as long as it holds."""
+    rho: Fraction = field(init=False)
+    """The whole price of the plan."""
 
-    @property
-    def rho(self) -> Fraction:
-        """The whole price of the plan."""
-        return sum(self.step_rhos, Fraction(0))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rho", sum_of_rhos(self.step_rhos))
 
     @property
     def rho_held(self) -> Fraction:
@@ -127,11 +127,11 @@ class AccountState:
     @property
     def rho_reserved(self) -> Fraction:
         """What all approved plans hold, spent or not."""
-        return sum((one.rho_held for one in self.reservations.values()), Fraction(0))
+        return sum_of_rhos(one.rho_held for one in self.reservations.values())
 
     def spent_for(self, purpose: str) -> Fraction:
         """Sum of all charges of one purpose so far."""
-        return sum((one.rho_spent for one in self.reservations.values() if one.purpose == purpose), Fraction(0))
+        return sum_of_rhos(one.rho_spent for one in self.reservations.values() if one.purpose == purpose)
 
     @property
     def rho_guaranteed(self) -> Fraction:
@@ -140,11 +140,11 @@ class AccountState:
 
     def reserved_for(self, purpose: str) -> Fraction:
         """What all approved plans of one purpose hold."""
-        return sum((one.rho_held for one in self.reservations.values() if one.purpose == purpose), Fraction(0))
+        return sum_of_rhos(one.rho_held for one in self.reservations.values() if one.purpose == purpose)
 
     def reserved_by(self, requester: str) -> Fraction:
         """What all approved plans of one requester hold."""
-        return sum((one.rho_held for one in self.reservations.values() if one.requester == requester), Fraction(0))
+        return sum_of_rhos(one.rho_held for one in self.reservations.values() if one.requester == requester)
 
     def require_room(self, purpose: str, rho: Fraction, requester: str | None = None) -> Caps:
         """Refuse a plan of price `rho` that does not fit beside all that is reserved; the caps in force.

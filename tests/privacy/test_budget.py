@@ -30,6 +30,7 @@ from fedseg.privacy.budget import (
     parse_fraction,
     rho_of,
     shown_epsilon,
+    sum_of_rhos,
     total,
 )
 
@@ -124,6 +125,11 @@ def test_floats_never_become_charges_budgets_or_epsilons() -> None:
     ):
         with pytest.raises(TypeError, match="must be a Fraction"):
             refused()
+
+
+@given(st.lists(st.one_of(non_negative_fractions, st.integers(0, 2**60).map(lambda steps: Fraction(steps, RHO_GRID)))))
+def test_the_quick_sum_of_rhos_is_their_sum_on_the_grid_and_beside_it(rhos: list[Fraction]) -> None:
+    assert sum_of_rhos(rhos) == sum(rhos, Fraction(0))
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**60), st.integers(0, 2**60))))
