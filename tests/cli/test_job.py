@@ -74,7 +74,8 @@ def approved(tmp_path_factory: pytest.TempPathFactory) -> SmallFederation:
 
 
 @pytest.fixture
-def scene(approved: SmallFederation, tmp_path: Path) -> Scene:
+def scene(approved: SmallFederation, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    tmp_path = tmp_path_factory.mktemp("job")  # named after a test, a folder is too deep for a server's sockets
     federation = approved.copied_to(tmp_path / "units")
     cli, plan = Cli(tmp_path), tmp_path / "plan.toml"
     plan.write_bytes(federation.document)
