@@ -169,7 +169,9 @@ def test_a_node_that_nobody_has_approved_is_told_whom_to_ask(node: Node) -> None
 
 
 @pytest.mark.parametrize(
-    ("address", "code", "exit_code"), [("localhost:9", "E603", 6), (f"127.0.0.1:{PORT}", "E707", 7)]
+    ("address", "code", "exit_code"),
+    [("localhost:9", "E603", 6), (f"127.0.0.1:{PORT}", "E707", 7)],
+    ids=["nobody there", "another name"],
 )
 def test_a_server_that_is_not_there_or_has_another_name_stops_the_start(
     address: str, code: str, exit_code: int, node: Node
