@@ -11,6 +11,10 @@ EXACT_FLOAT_BITS = 53
 SCORE_ENTRIES = 2**19
 """Most distances worked on at once: they stay in the processor's cache. No result depends on it."""
 
+PRODUCT_SIZE = 2**19
+"""Most multiplications in one matrix product: for more, libraries call threads, and these wait longer than they work.
+No result depends on it."""
+
 
 def nearest_center(rows: NDArray[np.int32], centers: NDArray[np.int32]) -> NDArray[np.intp]:
     """Index of the reference point nearest to each row in L2 norm; ties go to the lower index.
@@ -20,16 +24,61 @@ def nearest_center(rows: NDArray[np.int32], centers: NDArray[np.int32]) -> NDArr
     products are exact in any order of summation, on any number of threads and for any batch, and equal distances
     compare equal.
     """
-    dimensions = rows.shape[1]
-    bits = 2 * (FEATURE_BITS - 1) + 2 + (dimensions - 1).bit_length()
+    left, index_bits = _scoring(centers)
+    nearest, size = np.empty(len(rows), np.intp), max(1, SCORE_ENTRIES // len(centers))
+    for start in range(0, len(rows), size):
+        some = columns_of(rows[start : start + size])
+        nearest[start : start + size] = _smallest(_products(left, some), index_bits)
+    return nearest
+
+
+def columns_of(rows: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The rows feature by feature, and a last line of ones; shape (features + 1, rows).
+
+    Operations on few long lines are several times as fast as on many short rows.
+    """
+    columns = np.empty((rows.shape[1] + 1, len(rows)))
+    columns[:-1], columns[-1] = rows.T, 1.0
+    return columns
+
+
+def nearest_of(columns: NDArray[np.float64], centers: NDArray[np.int32]) -> NDArray[np.intp]:
+    """As `nearest_center`, of what `columns_of` makes of rows."""
+    left, index_bits = _scoring(centers)
+    return _smallest(_products(left, columns), index_bits)
+
+
+def _scoring(centers: NDArray[np.int32]) -> tuple[NDArray[np.float64], int]:
+    """The lines (-2 c_j, ||c_j||^2), shape (cells, features + 1), and how many bits of the scores hold j.
+
+    With room for it in 53 bits, each line is multiplied by a power of two and its score carries j below: the smallest
+    of these integers says whose it is, and of equal scores it is that of the lower index. Otherwise no bit does.
+    """
+    cells, dimensions = centers.shape
+    bits, index_bits = 2 * (FEATURE_BITS - 1) + 2 + (dimensions - 1).bit_length(), (cells - 1).bit_length()
     if dimensions > DIMENSIONS_MAX or bits > EXACT_FLOAT_BITS:
         raise ValueError(f"at most {DIMENSIONS_MAX} features keep inner products exact, got {dimensions}")
     points = centers.astype(np.float64)
-    right = np.vstack([-2.0 * points.T, (points * points).sum(axis=1)])
-    nearest, size = np.empty(len(rows), np.intp), max(1, SCORE_ENTRIES // len(centers))
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        left = np.ones((len(some), dimensions + 1))
-        left[:, :-1] = some
-        np.argmin(left @ right, axis=1, out=nearest[start : start + size])
-    return nearest
+    left = np.column_stack([-2.0 * points, (points * points).sum(axis=1)])
+    if bits + index_bits > EXACT_FLOAT_BITS:
+        return left, 0
+    left *= 2**index_bits
+    left[:, -1] += np.arange(cells)
+    return left, index_bits
+
+
+def _smallest(scores: NDArray[np.float64], index_bits: int) -> NDArray[np.intp]:
+    """Where the smallest score of each column is, shape (rows,)."""
+    if not index_bits:
+        return np.asarray(np.argmin(scores, axis=0))
+    smallest: NDArray[np.intp] = scores.min(axis=0).astype(np.intp)
+    smallest &= 2**index_bits - 1
+    return smallest
+
+
+def _products(left: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The matrix product, by parts of at most PRODUCT_SIZE multiplications, unless a few columns are more than that."""
+    products, size = np.empty((len(left), columns.shape[1])), max(256, PRODUCT_SIZE // left.size)
+    for start in range(0, columns.shape[1], size):
+        np.matmul(left, columns[:, start : start + size], out=products[:, start : start + size])
+    return products

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from fedseg.clustering.bins import BINS, bins
 from fedseg.clustering.encode import BoundedFeatures
 from fedseg.clustering.lattice import Lattice, Statistic
-from fedseg.clustering.nearest import nearest_center
+from fedseg.clustering.nearest import columns_of, nearest_of
 from fedseg.clustering.request import RoundRequest
 from fedseg.privacy.sensitive import Sensitive, sum_of_rows
 
-VECTOR_ENTRIES = 2**18
+VECTOR_ENTRIES = 2**16
 """Most entries of customers' vectors worked on at once: they stay in the processor's cache, and memory does not grow
 with customers or features. No result depends on it."""
 
@@ -54,46 +54,50 @@ def customer_vectors(
     unit ball and truncated toward zero onto a lattice of `unit` steps, is y, with ||y||_2 <= unit as proved in
     `bounded_residuals`. The vector is made of y alone; that of a histogram of the row itself.
     """
-    labels = nearest_center(rows, request.centers)
+    columns = columns_of(rows)
+    labels = nearest_of(columns, request.centers)
     if lattice.statistic is Statistic.HISTOGRAM:
         return labels, histograms(rows, lattice)
-    residuals = rows.astype(np.int64) - request.centers[labels]
-    bounded = bounded_residuals(residuals, request.radii[labels].astype(np.int64), lattice.unit)
+    residuals = columns[:-1] - np.take(request.centers.T.astype(np.float64), labels, axis=1)
+    bounded = bounded_residuals(residuals, request.radii.astype(np.float64)[labels], lattice.unit)
     if lattice.statistic is Statistic.SECOND_MOMENT:
-        return labels, second_moments(bounded, lattice)
-    return labels, counts_and_energies(bounded, lattice)
+        return labels, second_moments(bounded, lattice).T
+    return labels, counts_and_energies(bounded, lattice).T
 
 
-def counts_and_energies(bounded: NDArray[np.int64], lattice: Lattice) -> NDArray[np.int64]:
-    """(a, y, energy) of each customer, with a = `count_weight` and b = `energy_weight`; shape (rows, width).
+def counts_and_energies(bounded: NDArray[np.float64], lattice: Lattice) -> NDArray[np.int64]:
+    """(a, y, energy) of each customer, with a = `count_weight` and b = `energy_weight`; shape (width, rows).
 
     L2 norm at most sqrt(a^2 + unit^2 + b^2): the energy floor(b ||y||^2 / unit^2) is at most b, for ||y|| <= unit. Of a
     profile each feature's own floor(b y_i^2 / unit^2) is sent, and the norm of those is at most their sum, so at most b
-    again. In int64: b ||y||^2 <= 2**20 * 2**40.
+    again. ||y||^2 <= 2**40 is exact in floats too; b ||y||^2 <= 2**20 * 2**40 is in int64.
     """
-    squares = bounded * bounded
-    if lattice.statistic is Statistic.CELLS:
-        squares = squares.sum(axis=1, keepdims=True)
-    counts = np.full((len(bounded), 1), lattice.count_weight, np.int64)
-    return np.hstack([counts, bounded, lattice.energy_weight * squares // lattice.unit**2])
+    features = len(bounded)
+    vectors = np.empty((lattice.width(features), bounded.shape[1]), np.int64)
+    vectors[0], vectors[1 : features + 1] = lattice.count_weight, bounded
+    energies = vectors[features + 1 :]
+    energies[:] = squared_lengths(bounded) if lattice.statistic is Statistic.CELLS else bounded * bounded
+    energies *= lattice.energy_weight
+    energies //= lattice.unit**2
+    return vectors
 
 
-def second_moments(bounded: NDArray[np.int64], lattice: Lattice) -> NDArray[np.int64]:
-    """(z, products) of each customer: z = a y / unit, products w_ij y_i y_j / unit^2 for i <= j; shape (rows, width).
+def second_moments(bounded: NDArray[np.float64], lattice: Lattice) -> NDArray[np.int64]:
+    """(z, products) of each customer: z = a y / unit, products w_ij y_i y_j / unit^2 for i <= j; shape (width, rows).
 
     w_ii = b and w_ij = floor(sqrt(2) b), all truncated toward zero. L2 norm at most sqrt(a^2 + b^2): ||z|| <= a, and
     sum_i b^2 y_i^4 + sum_{i<j} 2 b^2 y_i^2 y_j^2 = b^2 ||y||^4 <= b^2 unit^4, so ||products|| <= b. In int64:
     |w_ij y_i y_j| <= 2**21 * 2**40.
     """
-    features = bounded.shape[1]
-    vectors = np.empty((len(bounded), lattice.width(features)), np.int64)
-    vectors[:, :features] = truncated(bounded * lattice.count_weight, lattice.unit)
-    weighted, start = bounded * lattice.cross_weight, features
+    features, whole = len(bounded), bounded.astype(np.int64)
+    vectors = np.empty((lattice.width(features), whole.shape[1]), np.int64)
+    vectors[:features] = truncated(whole * lattice.count_weight, lattice.unit)
+    weighted, start = whole * lattice.cross_weight, features
     for left in range(features):  # the products of feature `left` with itself and with those after it
-        block = vectors[:, start : (start := start + features - left)]
-        np.multiply(bounded[:, left:], weighted[:, left, None], out=block)
-        block[:, 0] = bounded[:, left] ** 2 * lattice.energy_weight
-    vectors[:, features:] = truncated(vectors[:, features:], lattice.unit**2)
+        block = vectors[start : (start := start + features - left)]
+        np.multiply(whole[left:], weighted[left], out=block)
+        block[0] = whole[left] ** 2 * lattice.energy_weight
+    vectors[features:] = truncated(vectors[features:], lattice.unit**2)
     return vectors
 
 
@@ -119,31 +123,41 @@ def truncated(values: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:
     return quotients
 
 
-def bounded_residuals(residuals: NDArray[np.int64], radii: NDArray[np.int64], unit: int) -> NDArray[np.int64]:
-    """Scale each residual by unit / max(radius, ceil(||residual||_2)), truncating toward zero.
+def bounded_residuals(residuals: NDArray[np.float64], radii: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
+    """Scale each residual by unit / max(radius, ceil(||residual||_2)), truncating toward zero; whole numbers.
 
     Proof that ||y||_2 <= unit: let m = max(r, ceil(||v||_2)) >= ||v||_2. Truncation toward zero never lengthens an
-    entry, so |y_i| <= unit |v_i| / m and ||y||_2 <= unit ||v||_2 / m <= unit. All in integers: |v_i| <= 2**20,
-    unit <= 2**20, and ||v||_2^2 <= 2**12 * 2**40 < 2**53, so its float square root starts within one of the true one.
+    entry, so |y_i| <= unit |v_i| / m and ||y||_2 <= unit ||v||_2 / m <= unit.
+
+    In floats, and exact: |v_i| <= 2**20, unit <= 2**20 and ||v||_2^2 <= 2**12 * 2**40. The integer part of
+    q = unit |v_i| / m <= 2**20 is found by a product with a number that is larger than unit / m by a part in 2**48,
+    give or take three roundings, each by at most a part in 2**53. So no whole q is missed, and no next one is reached:
+    that is at least 1 / m >= 2**-26 away, and 2**20 * (2**-48 + 3 * 2**-53) < 2**-27.
 
     Args:
-        residuals: Shape (rows, features), entries within +-2**20.
-        radii: Clip radius of each row's cell, shape (rows,), at least 1.
+        residuals: Shape (features, rows), whole numbers within +-2**20.
+        radii: Clip radius of each row's cell, shape (rows,), whole numbers from 1 to 2**25.
         unit: Lattice steps for a residual as long as the radius.
     """
-    lengths = ceil_sqrt(np.einsum("ij,ij->i", residuals, residuals))
-    divisors = np.maximum(radii, lengths)[:, None]
-    bounded: NDArray[np.int64] = np.sign(residuals) * (np.abs(residuals) * unit // divisors)
+    scales = unit * (1 + 2.0**-48) / np.maximum(radii, ceil_sqrt(squared_lengths(residuals)))
+    bounded: NDArray[np.float64] = np.trunc(residuals * scales)
     return bounded
 
 
-def ceil_sqrt(squares: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Smallest integer whose square is at least each entry, for entries in [0, 2**53).
+def squared_lengths(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """||x||_2^2 of each column of whole numbers, shape (rows,); exact, as none is beyond 2**52."""
+    squares: NDArray[np.float64] = np.ones(len(columns)) @ (columns * columns)
+    return squares
 
-    >>> ceil_sqrt(np.array([0, 1, 2, 4, 5, 2**52, 2**52 + 1]))
-    array([       0,        1,        2,        2,        3, 67108864, 67108865])
+
+def ceil_sqrt(squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Smallest integer whose square is at least each entry, for whole numbers in [0, 2**52].
+
+    The float root of a square is exact. Any other root lies above a whole q < 2**26, and by at least
+    sqrt(q^2 + 1) - q > 2**-27, which is the distance between floats there: as a float, too, it lies above q.
+
+    >>> ceil_sqrt(np.array([0.0, 1, 2, 4, 5, 2**52])).astype(int)
+    array([       0,        1,        2,        2,        3, 67108864])
     """
-    roots = np.sqrt(squares.astype(np.float64)).astype(np.int64)
-    roots -= (roots > 0) & ((roots - 1) * (roots - 1) >= squares)
-    roots += roots * roots < squares
+    roots: NDArray[np.float64] = np.ceil(np.sqrt(squares))
     return roots

@@ -17,6 +17,10 @@ WIDTH_MAX = 2**15
 """Most entries per cell."""
 
 
+PRODUCT_CELLS = 8
+"""Up to so many cells a matrix product adds up faster than counting does. No result depends on it."""
+
+
 class _Token:
     """Only this module holds one, so only `sum_of_rows` mints a `Sensitive`."""
 
@@ -128,10 +132,32 @@ def bounded_sums(
     for labels, rows in chunks:
         if rows.dtype != np.int64 or rows.ndim != 2 or rows.shape != (len(labels), width):  # noqa: PLR2004 (a matrix)
             raise ValueError("a chunk must hold int64 rows of the stated width, one label each")
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < cells:
+        if len(labels) == 0:
+            continue
+        if not 0 <= int(labels.min()) <= int(labels.max()) < cells:
             raise ValueError("a label names no cell")
-        small: NDArray[np.bool_] = (rows.max(axis=1) <= ENTRY_MAX) & (rows.min(axis=1) >= -ENTRY_MAX)
-        squared = np.where(small[:, None], rows, 0)
-        kept = small & (np.einsum("ij,ij->i", squared, squared) <= l2_sensitivity_squared)
-        np.add.at(sums, labels[kept], rows[kept])
+        kept = _within(rows, l2_sensitivity_squared)
+        if not kept.all():
+            labels, rows = labels[kept], rows[kept]  # noqa: PLW2901 (the others are not there)
+        sums += _by_cell(labels, rows, cells)
     return sums.ravel()
+
+
+def _within(rows: NDArray[np.int64], squared: int) -> NDArray[np.bool_]:
+    """Which rows have no entry beyond +-ENTRY_MAX and ||v||_2^2 <= `squared`; each by itself."""
+    if int(rows.min()) >= -ENTRY_MAX and int(rows.max()) <= ENTRY_MAX:
+        return np.asarray(np.einsum("ij,ij->i", rows, rows) <= squared)
+    # Otherwise the squares of some would leave 64 bits: these do not count, and are no longer looked at.
+    small = (rows.max(axis=1) <= ENTRY_MAX) & (rows.min(axis=1) >= -ENTRY_MAX)
+    small[small] = _within(rows[small], squared) if small.any() else False
+    return np.asarray(small)
+
+
+def _by_cell(labels: NDArray[np.intp], rows: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
+    """The sum of each cell's rows, shape (cells, width); exact in floats too, as 2**31 rows * 2**22 = 2**53."""
+    values = rows.astype(np.float64)
+    if cells > PRODUCT_CELLS:
+        return np.stack([np.bincount(labels, column, cells) for column in values.T], axis=1).astype(np.int64)
+    members = np.empty((cells, len(labels)))
+    np.equal(labels, np.arange(cells)[:, None], out=members)
+    return (members @ values).astype(np.int64)

@@ -51,9 +51,9 @@ def test_the_start_is_one_cell_over_the_whole_box_whatever_the_plan(k: int, dime
 def test_at_the_start_nobody_is_clipped(dimensions: int) -> None:
     request = init(settings_of(2, dimensions, 1000, rho=rho_for(1))).request
     assert request is not None
-    corner = np.full((1, dimensions), FEATURE_MAX, np.int64)
+    corner = np.full((dimensions, 1), FEATURE_MAX, np.float64)
     unit = 2**20
-    bounded = bounded_residuals(corner, request.radii.astype(np.int64), unit)[0].tolist()
+    bounded = bounded_residuals(corner, request.radii.astype(np.float64), unit)[:, 0].tolist()
     assert bounded == [FEATURE_MAX * unit // int(request.radii[0])] * dimensions
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -205,27 +206,58 @@ def test_more_features_than_products_stay_exact_for_are_refused() -> None:
     unit=st.integers(1, UNIT_MAX) | st.just(UNIT_MAX),
 )
 def test_a_bounded_residual_is_never_longer_than_the_unit(residual: list[int], radius: int, unit: int) -> None:
-    bounded = bounded_residuals(np.array([residual], np.int64), np.array([radius]), unit)[0].tolist()
+    bounded = bounded_alone(residual, radius, unit)
     assert sum(entry**2 for entry in bounded) <= unit**2
     assert all(entry * whole >= 0 for entry, whole in zip(bounded, residual, strict=True))
     assert all(abs(entry) <= unit * abs(whole) // radius for entry, whole in zip(bounded, residual, strict=True))
 
 
+def bounded_alone(residual: list[int], radius: int, unit: int) -> list[int]:
+    """What becomes of one residual."""
+    found = bounded_residuals(np.array([residual], np.float64).T, np.array([radius], np.float64), unit)[:, 0]
+    assert np.array_equal(found, np.rint(found))
+    return [int(entry) for entry in found]
+
+
+@settings(max_examples=500)
+@given(
+    residual=st.lists(st.integers(-(2**20), 2**20) | st.just(2**20), min_size=1, max_size=6),
+    radius=st.integers(1, RADIUS_MAX) | st.integers(0, 25).map(lambda power: 2**power),
+    unit=st.integers(1, UNIT_MAX) | st.just(UNIT_MAX),
+)
+def test_a_bounded_residual_is_the_quotient_of_integers(residual: list[int], radius: int, unit: int) -> None:
+    square = sum(entry**2 for entry in residual)
+    divisor = max(radius, math.isqrt(square) + (math.isqrt(square) ** 2 < square))
+    expected = [(abs(entry) * unit // divisor) * (1 if entry > 0 else -1) for entry in residual]
+    assert bounded_alone(residual, radius, unit) == expected
+
+
+@settings(max_examples=500)
+@given(st.integers(1, 2**26), st.integers(1, UNIT_MAX), st.integers(0, UNIT_MAX), st.integers(-1, 1))
+def test_a_quotient_next_to_a_whole_number_is_truncated_to_the_right_one(
+    divisor: int, unit: int, whole: int, beside: int
+) -> None:
+    # The nearest that unit * entry / divisor can come to a whole number, for a divisor that the radius alone decides.
+    entry = min(2**20, max(0, -(-whole * divisor // unit) + beside))
+    if entry <= divisor <= RADIUS_MAX:
+        assert bounded_alone([entry], divisor, unit) == [entry * unit // divisor]
+
+
 def test_a_bounded_residual_is_never_longer_than_the_unit_at_the_most_features() -> None:
-    residual = np.full((1, DIMENSIONS_MAX), 2**20, np.int64)
-    bounded = bounded_residuals(residual, np.array([1]), UNIT_MAX)[0].tolist()
+    bounded = bounded_alone([2**20] * DIMENSIONS_MAX, 1, UNIT_MAX)
     assert 0.999 * UNIT_MAX**2 < sum(entry**2 for entry in bounded) <= UNIT_MAX**2
 
 
 @settings(max_examples=500)
 @given(
-    st.integers(0, 2**53 - 1)
-    | st.integers(0, 94_906_265).flatmap(
-        lambda root: st.sampled_from([root**2, max(0, root**2 - 1), min(root**2 + 1, 2**53 - 1)])
+    st.integers(0, 2**52)
+    | st.integers(0, 2**26).flatmap(
+        lambda root: st.sampled_from([root**2, max(0, root**2 - 1), min(root**2 + 1, 2**52)])
     )
+    | st.integers(2**26 - 50, 2**26).map(lambda root: root**2)
 )
 def test_the_rounded_up_root_is_exact(square: int) -> None:
-    root = int(ceil_sqrt(np.array([square], np.int64))[0])
+    root = int(ceil_sqrt(np.array([square], np.float64))[0])
     assert root**2 >= square
     assert root == 0 or (root - 1) ** 2 < square
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 
 from fedseg.clustering import statistics
@@ -221,8 +222,8 @@ def unenforced(rows: Rows, request: RoundRequest, lattice: Lattice) -> Sums:
 def unclipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Residuals are scaled by the radius and no longer cut to it."""
 
-    def scaled(residuals: Sums, radii: Sums, unit: int) -> Sums:
-        return np.asarray(np.clip(residuals * unit // radii[:, None], -50 * unit, 50 * unit), np.int64)
+    def scaled(residuals: NDArray[np.float64], radii: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
+        return np.clip(residuals * unit // radii, -50 * unit, 50 * unit)
 
     monkeypatch.setattr(statistics, "bounded_residuals", scaled)
 

@@ -58,8 +58,8 @@ def half_the_sensitivity(patch: Patch) -> None:
 def no_clipping(patch: Patch) -> None:
     """Neither are residuals cut to the radius, nor does the sum leave out what is too long."""
 
-    def scaled(residuals: NDArray[np.int64], radii: NDArray[np.int64], unit: int) -> NDArray[np.int64]:
-        return np.asarray(np.clip(residuals * unit // radii[:, None], -3 * unit, 3 * unit), np.int64)
+    def scaled(residuals: NDArray[np.float64], radii: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
+        return np.clip(residuals * unit // radii, -3 * unit, 3 * unit)
 
     patch.setattr(statistics, "bounded_residuals", scaled)
     trusting(patch)
