@@ -30,6 +30,7 @@ from fedseg.cli import (
     service,
     simulate,
     subject,
+    witness,
 )
 from fedseg.cli.output import FORMAT, Format, FormatOption, show, show_error
 from fedseg.cli.settings import read_settings
@@ -61,6 +62,7 @@ app.add_typer(subject.app, name="subject")
 app.add_typer(governance.app, name="governance")
 app.add_typer(budget.app, name="budget")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(witness.app, name="witness")
 app.add_typer(audit.app, name="audit")
 app.add_typer(segments.app, name="segments")
 app.command("report")(report.report)

@@ -35,6 +35,7 @@ COMMANDS = {
     "governance",
     "budget",
     "ledger",
+    "witness",
     "audit",
     "segments",
     "report",

@@ -144,6 +144,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
     (run.out / "ids.txt").write_text("C1\n", encoding="utf-8")
     consents = "identifier,purpose,kind,event_time,valid_until\nC1,*,objection,2026-01-01T00:00:00Z,\n"
     (run.out / "consents.csv").write_text(consents, encoding="utf-8")
+    (run.out / "checkpoint.txt").write_text(read_ledger(run.out / ledger).notes[-1][1], encoding="utf-8")
     asked = ["--id-file", "ids.txt", "--ticket", "T-1", *node]
     calls: dict[str, Sequence[str]] = {
         "fedseg plan init": ["columns.toml"],
@@ -200,6 +201,10 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg ledger check-proof": ["1.tlog-proof", "--key", read_ledger(run.out / ledger).verifier_key.to_text()],
         "fedseg ledger backup": [ledger, "--out", "backup.db"],
         "fedseg ledger export": [ledger, "--out", "export.txt"],
+        "fedseg witness init": ["witness", "--name", "witness.example/w1"],
+        "fedseg witness enrol": ["witness", read_ledger(run.out / ledger).verifier_key.to_text()],
+        "fedseg witness show": ["witness"],
+        "fedseg witness cosign": ["witness", "checkpoint.txt"],
         "fedseg audit bundle": ["--from", ".", "--out", "run.zip"],
         "fedseg audit verify": ["run.zip"],
         "fedseg audit noise": ["--n", "800", "--part", "noise"],
