@@ -1,18 +1,23 @@
 """`fedseg segments`: look at published segments, signature checked."""
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedseg.cli.output import Format, FormatOption, show, table
-from fedseg.errors import SettingsError
+from fedseg.errors import SettingsError, VerificationError
 
 if TYPE_CHECKING:
+    from fedseg.segments.page import PlanTerms
     from fedseg.segments.segmentation import Segment, Segmentation, SignedSegmentation
 
 app = typer.Typer(help="Published segments.", no_args_is_help=True)
+
+POLICIES = "nodes/*/policy.yaml"
+"""Where the directory of a simulated run keeps its units' policies."""
 
 
 @app.command("show")
@@ -33,6 +38,63 @@ def describe(
     """Say what the segments are worth: how many there are, which are stable, and which alike."""
     signed = signed_at(place)
     show(format_, _data(signed), lambda: _describe(signed.segmentation, place))
+
+
+@app.command()
+def page(
+    place: Annotated[Path, typer.Argument(help="segmentation.json, or the directory of a run.", exists=True)],
+    out: Annotated[Path, typer.Option(help="The file to write.", dir_okay=False)] = Path("segments.html"),
+    plan: Annotated[
+        Path | None, typer.Option(help="The plan behind it; that of the run by default.", exists=True, dir_okay=False)
+    ] = None,
+    policy: Annotated[
+        list[Path] | None,
+        typer.Option(help="A unit's policy; those of the run by default. Repeatable.", exists=True, dir_okay=False),
+    ] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write the page for marketers: each segment's profile, how sure it is, what may be done with it. For a browser."""
+    policies = write_page_of(place, out, plan=plan, policies=policy or ())
+    show(format_, {"html": str(out), "policies": policies}, lambda: _page(out, policies))
+
+
+def write_page_of(place: Path, out: Path, *, plan: Path | None = None, policies: Sequence[Path] = ()) -> int:
+    """Write the page about the result in a file or in a run's directory; returns how many policies it rests on."""
+    from fedseg.policy.document import load_policy
+    from fedseg.segments.page import write_page
+
+    signed = signed_at(place)
+    plans, found = ([plan] if plan else sorted(place.glob("plan.toml"))), policies or sorted(place.glob(POLICIES))
+    write_page(
+        signed,
+        out,
+        plan=_terms(plans[0], signed.segmentation.plan_sha256) if plans else None,
+        policies=[load_policy(one.read_bytes()) for one in found],
+    )
+    return len(found)
+
+
+def _page(out: Path, policies: int) -> str:
+    missing = (
+        "WARNING   no policy was given, so the page cannot say what may be done with the segments: add --policy FILE"
+    )
+    return str(out) if policies else f"{out}\n{missing}"
+
+
+def _terms(path: Path, digest: str) -> "PlanTerms":
+    """What a page takes from the plan, if it is the one behind the result."""
+    from fedseg.plan import NumericTerms, parse_plan
+    from fedseg.segments.page import PlanTerms
+
+    plan = parse_plan(path.read_bytes())
+    if plan.digest != digest:
+        raise VerificationError(
+            f"{path} is not the plan behind these segments",
+            why=f"its sha256 is {plan.digest}, and the signed result names {digest}",
+            fix="name the plan that was run, with --plan",
+        )
+    scales = {one.name: one.transform.value for one in plan.features if isinstance(one, NumericTerms)}
+    return PlanTerms(plan.min_segment_size, scales)
 
 
 def signed_at(place: Path) -> "SignedSegmentation":

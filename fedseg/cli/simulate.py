@@ -10,7 +10,7 @@ import typer
 from fedseg.cli.output import Format, FormatOption, say, show, table
 from fedseg.cli.plan import shown_plan_epsilon
 from fedseg.cli.progress import progress_on_stderr
-from fedseg.cli.segments import bounds_table, next_step
+from fedseg.cli.segments import bounds_table, next_step, write_page_of
 from fedseg.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ def demo(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Run the main job on the data that ships with fedseg: five units, policy, segments, ledgers, report."""
-    from fedseg.report.render import write_report
     from fedseg.simulation import runner
     from fedseg.simulation.scenario import load_scenario
     from fedseg.simulation.shipped import shipped
@@ -41,7 +40,7 @@ def demo(
     with progress_on_stderr() as progress:
         result = runner.simulate(loaded, out if out is not None else _free("fedseg-demo"), progress=progress)
         progress("writing the report", 1, 1)
-        write_report(result.out, result.out).require_verified()
+        _write_pages(result)
     show(format_, result.data(), lambda: f"{loaded.scenario.title}\n\n{_describe(result)}")
 
 
@@ -57,7 +56,6 @@ def simulate(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Run a scenario: the same apps, policies, ledgers and checks as a deployment, in one process."""
-    from fedseg.report.render import write_report
     from fedseg.simulation import runner
     from fedseg.simulation.scenario import load_scenario
 
@@ -71,7 +69,7 @@ def simulate(
         else:
             results = runner.repeat(scenario, place, overrides, resume=resume, progress=progress)
         for result in results:
-            write_report(result.out, result.out).require_verified()
+            _write_pages(result)
     if overrides == [{}]:
         show(format_, results[0].data(), lambda: f"{loaded.scenario.title}\n\n{_describe(results[0])}")
         return
@@ -82,6 +80,15 @@ def simulate(
         "cost_ratio_median": ratio,
     }
     show(format_, data, lambda: _describe_many(overrides, results, ratio))
+
+
+def _write_pages(result: "RunResult") -> None:
+    """The report, and for those who work with the segments their page."""
+    from fedseg.report.render import write_report
+
+    write_report(result.out, result.out).require_verified()
+    if result.signed.segmentation.segments:
+        write_page_of(result.out, result.out / "segments.html")
 
 
 def _describe(result: "RunResult") -> str:
@@ -114,7 +121,9 @@ def _describe(result: "RunResult") -> str:
     if result.quality.cost_ratio is not None:
         lines.append(f"quality   k-means cost {result.quality.cost_ratio:.3f} times the best non-private")
         lines.append(f"          ({_banner()})")
-    lines += [f"report    {result.out / 'report.html'}", f"took      {result.seconds:.1f} s"]
+    lines.append(f"report    {result.out / 'report.html'}")
+    lines += [f"segments  {result.out / 'segments.html'}"] if segmentation.segments else []
+    lines += [f"took      {result.seconds:.1f} s"]
     return "\n".join(lines)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from fedseg.segments.segmentation import Alike, Choice, Findings, Merge, Mixed, Other, Segment, Spread
-from fedseg.segments.telling import percent
+from fedseg.segments.telling import percent, rounded
 
 APART = 0.7
 """A silhouette from here on says that segments stand apart; a single even cloud of customers, cut up, has up to 0.6."""
@@ -64,7 +64,7 @@ ON_BOUNDS = (
 
 def on_spread(spread: Spread) -> str:
     """Between which numbers most customers of a segment lie; empty if the noise hides it."""
-    return f"mostly {_short(spread.typical_low)} to {_short(spread.typical_high)}" if spread.low > 0 else ""
+    return f"mostly {rounded(spread.typical_low)} to {rounded(spread.typical_high)}" if spread.low > 0 else ""
 
 
 def on_alike(alike: Sequence[Alike]) -> list[str]:
@@ -134,7 +134,3 @@ def _joined(groups: Iterable[set[int]]) -> str:
 
 def _count(segments: int) -> str:
     return f"{segments} segment{'' if segments == 1 else 's'}"
-
-
-def _short(number: float) -> str:
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"  # noqa: PLR2004 (before it turns to exponents)

@@ -11,6 +11,8 @@ _HOURS_OF_A_DAY = 24
 _MINUTES_OF_AN_HOUR = 60
 _PLAIN_PERCENT = 0.095
 """From here on a share is told in whole percent."""
+_PLAIN_NUMBER = 1000
+"""From here on three digits would turn to exponents."""
 
 
 def moment(time: float, *, period: float, start: float, names: Sequence[str]) -> str:
@@ -37,6 +39,15 @@ def percent(share: float) -> str:
     """
     text = f"{100 * share:.{0 if share >= _PLAIN_PERCENT else 1}f}"
     return f"{text.removesuffix('.0')} %"
+
+
+def rounded(number: float) -> str:
+    """A number for people, with three digits or all before the point.
+
+    >>> [rounded(one) for one in (0.123456, 237.626, 1470.2)]
+    ['0.123', '238', '1,470']
+    """
+    return f"{number:,.0f}" if abs(number) >= _PLAIN_NUMBER else f"{number:.3g}"
 
 
 def in_short(value: Value) -> str:

@@ -10,15 +10,21 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from fedseg.policy.document import load_policy
 from fedseg.report.facts import collect
 from fedseg.report.model import ReportFacts
 from fedseg.report.render import render
+from fedseg.segments import page as segment_page
+from fedseg.segments.segmentation import parse_signed
 from tests.browser.axe import serious_violations
+from tests.segments import results
 
 pytestmark = pytest.mark.browser
 
 PAGES = ["report", "report that found a fault", "report of features of every kind", "report of bounds"]
-HOSTILE_PAGES = ["report"]
+PAGES += ["segment page", "segment page of features of every kind"]
+HOSTILE_PAGES = ["report", "segment page"]
+POLICY = load_policy((Path(__file__).parents[2] / "policies" / "gdpr-marketing.yaml").read_bytes())
 WIDTHS = {1280: 900, 390: 844}
 HOSTILE = '"><script>alert(1)</script><img src=https://example.org/x onerror=alert(2)> {{ 7*7 }} &amp; $x^2$'
 
@@ -54,6 +60,10 @@ def pages(reports: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     """Every page by its name. Where its words come from a plan or a result, they are hostile."""
     texts = {
         "report": render(hostile(collect(reports["sound"].parent))),
+        "segment page": segment_page.render(results.hostile(HOSTILE), plan=None, policies=[POLICY]),
+        "segment page of features of every kind": segment_page.render(
+            parse_signed(reports["kinds"].with_name("segmentation.json").read_bytes()), plan=None, policies=[POLICY]
+        ),
         "report that found a fault": reports["tampered"].read_text("utf-8"),
         "report of features of every kind": reports["kinds"].read_text("utf-8"),
         "report of bounds": reports["bounds"].read_text("utf-8"),

@@ -210,6 +210,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg audit noise": ["--n", "800", "--part", "noise"],
         "fedseg segments show": ["."],
         "fedseg segments describe": ["."],
+        "fedseg segments page": ["."],
         "fedseg report": ["."],
         "fedseg explain": ["E401"],
         "fedseg version": [],
