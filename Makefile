@@ -24,15 +24,20 @@ PYTEST := $(BIN)/python -m pytest
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-# Minutes after which a suite is stopped and counts as failed.
-BUDGET_QUICK ?= 15
-BUDGET_PROCESSES ?= 8
-BUDGET_DEPLOYMENT ?= 10
-BUDGET_SYSTEM ?= 8
-BUDGET_CHAOS ?= 8
-BUDGET_STATISTICAL ?= 8
-BUDGET_EXTRAS ?= 8
-BUDGET_DOCS ?= 8
+# Minutes after which a suite is stopped and counts as failed: for one that hangs. A quiet machine of two cores needs half.
+BUDGET_QUICK ?= 20
+BUDGET_PROCESSES ?= 15
+BUDGET_DEPLOYMENT ?= 15
+BUDGET_SYSTEM ?= 12
+BUDGET_CHAOS ?= 12
+BUDGET_STATISTICAL ?= 12
+BUDGET_EXTRAS ?= 15
+BUDGET_DOCS ?= 12
+
+# Tests at a time, and how they are shared out: one by one, or by file where those of a file share what they set up.
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores < 2 ? 2 : cores > 4 ? 4 : cores)))
+SHARED := --numprocesses $(WORKERS) --dist worksteal
+SHARED_BY_FILE := --numprocesses $(WORKERS) --dist loadfile
 
 # A suite is what carries its marker; the quick one is what carries none.
 QUICK := not (processes or deployment or browser or chaos or slow or extras or docs or soak)
@@ -65,16 +70,16 @@ doctest: $(VENV)/.installed-test
 	$(PYTEST) --doctest-modules fedseg
 
 test-quick-plain: $(VENV)/.installed-test
-	$(call within,$(BUDGET_QUICK)) $(PYTEST) -m "$(QUICK)"
+	$(call within,$(BUDGET_QUICK)) $(PYTEST) $(SHARED) -m "$(QUICK)"
 
 # The quick tests run here once, with coverage, and not a second time without it.
 test: lint doctest test-quick test-chaos test-coverage test-processes test-deployment test-system test-statistical test-extras test-docs
 
 test-quick: $(VENV)/.installed-test
-	$(call within,$(BUDGET_QUICK)) $(PYTEST) -m "$(QUICK)" --cov --cov-report=
+	$(call within,$(BUDGET_QUICK)) $(PYTEST) $(SHARED) -m "$(QUICK)" --cov --cov-report=
 
 test-chaos: $(VENV)/.installed-test
-	$(call within,$(BUDGET_CHAOS)) $(PYTEST) -m chaos --cov --cov-append --cov-report=
+	$(call within,$(BUDGET_CHAOS)) $(PYTEST) $(SHARED) -m chaos --cov --cov-append --cov-report=
 
 # privacy/ and ledger/ are the argument; a branch of theirs that no test takes is a promise that nobody has checked. What
 # the ledger does with the remains of a killed writer is seen in the chaos suite alone, so the gate comes after both.
@@ -83,18 +88,18 @@ test-coverage: $(VENV)/.installed-test
 	$(BIN)/coverage report --show-missing --skip-covered --include='fedseg/privacy/*,fedseg/ledger/*' --fail-under=100
 
 test-processes: $(VENV)/.installed-test chromium proxy-tools postgres
-	$(call within,$(BUDGET_PROCESSES)) $(PYTEST) -m "processes or browser"
+	$(call within,$(BUDGET_PROCESSES)) $(PYTEST) $(SHARED_BY_FILE) -m "processes or browser"
 
 # Servers and nodes as operators run them: system users, namespaces, nginx, kills. Best as root; else with sub-uids.
 test-deployment: $(VENV)/.installed-test proxy-tools
-	$(call within,$(BUDGET_DEPLOYMENT)) $(PYTEST) -m deployment tests/deploy
+	$(call within,$(BUDGET_DEPLOYMENT)) $(PYTEST) $(SHARED_BY_FILE) -m deployment tests/deploy
 
 # Whole federations of such machines, and what becomes of them when things are killed, paused and lost.
 test-system: $(VENV)/.installed-test proxy-tools
 	$(call within,$(BUDGET_SYSTEM)) $(PYTEST) -m deployment tests/system
 
 test-statistical: $(VENV)/.installed-test postgres
-	$(call within,$(BUDGET_STATISTICAL)) $(PYTEST) -m slow
+	$(call within,$(BUDGET_STATISTICAL)) $(PYTEST) $(SHARED) -m slow
 
 # Other people's programs as witnesses: accountants, verifiers of signed notes and transparency logs, pip without a network,
 # and the checkers of services and containers.
@@ -102,7 +107,7 @@ test-extras: $(EXTRAS)/.installed go-tools checkers
 	$(call within,$(BUDGET_EXTRAS)) $(EXTRAS)/bin/python -m pytest -m extras tests/extras tests/foreign
 
 test-docs: $(VENV)/.installed-test proxy-tools
-	$(call within,$(BUDGET_DOCS)) $(PYTEST) -m docs
+	$(call within,$(BUDGET_DOCS)) $(PYTEST) $(SHARED) -m docs
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.soak
