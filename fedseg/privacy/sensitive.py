@@ -10,12 +10,18 @@ from typing import NoReturn, final
 import numpy as np
 from numpy.typing import NDArray
 
+from fedseg.compiled import compiled
+from fedseg.privacy.adding import add_within
+
 ENTRY_MAX = 2**22
 """Largest magnitude of one entry of one customer's vector; keeps squared norms within 64 bits."""
 
 WIDTH_MAX = 2**15
 """Most entries per cell."""
 
+
+SQUARED_MAX = WIDTH_MAX * ENTRY_MAX**2
+"""Largest ||v||_2^2 of a vector that may count at all, below 2**63."""
 
 PRODUCT_CELLS = 8
 """Up to so many cells a matrix product adds up faster than counting does. No result depends on it."""
@@ -128,7 +134,7 @@ def bounded_sums(
     """
     if not 1 <= width <= WIDTH_MAX or cells < 1:
         raise ValueError(f"a block holds 1 to {WIDTH_MAX} entries, and there is at least one")
-    sums = np.zeros((cells, width), np.int64)
+    sums, loop = np.zeros((width, cells), np.int64), compiled(add_within)
     for labels, rows in chunks:
         if rows.dtype != np.int64 or rows.ndim != 2 or rows.shape != (len(labels), width):  # noqa: PLR2004 (a matrix)
             raise ValueError("a chunk must hold int64 rows of the stated width, one label each")
@@ -136,11 +142,13 @@ def bounded_sums(
             continue
         if not 0 <= int(labels.min()) <= int(labels.max()) < cells:
             raise ValueError("a label names no cell")
-        kept = _within(rows, l2_sensitivity_squared)
-        if not kept.all():
-            labels, rows = labels[kept], rows[kept]  # noqa: PLW2901 (the others are not there)
-        sums += _by_cell(labels, rows, cells)
-    return sums.ravel()
+        if loop is None:
+            kept = _within(rows, l2_sensitivity_squared)
+            sums += _by_cell(labels[kept], rows[kept], cells) if not kept.all() else _by_cell(labels, rows, cells)
+        else:
+            columns = np.ascontiguousarray(rows.T)
+            loop(labels.astype(np.uint64), columns, ENTRY_MAX, min(l2_sensitivity_squared, SQUARED_MAX), sums)
+    return sums.T.ravel()
 
 
 def _within(rows: NDArray[np.int64], squared: int) -> NDArray[np.bool_]:
@@ -154,10 +162,10 @@ def _within(rows: NDArray[np.int64], squared: int) -> NDArray[np.bool_]:
 
 
 def _by_cell(labels: NDArray[np.intp], rows: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
-    """The sum of each cell's rows, shape (cells, width); exact in floats too, as 2**31 rows * 2**22 = 2**53."""
+    """The sum of each cell's rows, shape (width, cells); exact in floats too, as 2**31 rows * 2**22 = 2**53."""
     values = rows.astype(np.float64)
     if cells > PRODUCT_CELLS:
-        return np.stack([np.bincount(labels, column, cells) for column in values.T], axis=1).astype(np.int64)
+        return np.stack([np.bincount(labels, column, cells) for column in values.T]).astype(np.int64)
     members = np.empty((cells, len(labels)))
     np.equal(labels, np.arange(cells)[:, None], out=members)
-    return (members @ values).astype(np.int64)
+    return (members @ values).T.astype(np.int64)
