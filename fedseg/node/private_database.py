@@ -7,11 +7,12 @@ system keeps of overwritten and deleted files is out of reach.
 import sqlite3
 import stat
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 from fedseg.errors import DataError, StorageError
+from fedseg.private_file import write_new
 
 _BUSY_SECONDS: Final = 30.0
 _SETTINGS: Final = ("journal_mode = DELETE", "synchronous = FULL", "secure_delete = ON", "trusted_schema = OFF")
@@ -29,6 +30,45 @@ def require_private(path: Path, name: str) -> None:
             why=f"other users of this machine may open {path}",
             fix=f"chmod 600 {path}",
         )
+
+
+def create(path: Path, name: str, script: str, damaged: Callable[[Path], DataError]) -> None:
+    """A new file that `script` fills as a whole, or none.
+
+    Raises:
+        StorageError: If the file is there already or cannot be written.
+    """
+    try:
+        write_new(path, b"")
+    except OSError as error:
+        raise StorageError(
+            f"the {name} cannot be created",
+            why=f"{path}: {error.strerror}",
+            fix="choose a new path in a folder that can be written",
+        ) from error
+    try:
+        with storage_errors(path, name, damaged), closing(connect(path)) as connection:
+            connection.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
+    except StorageError:
+        path.unlink()
+        raise
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str) -> Generator[sqlite3.Connection]:
+    """What is done inside the block is committed as a whole, or not at all.
+
+    Args:
+        connection: Without a transaction.
+        begin: The statement that begins one: `BEGIN` to read, `BEGIN IMMEDIATE` to write.
+    """
+    try:
+        connection.execute(begin)
+        yield connection
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,12 +18,11 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 
 import pyarrow as pa
 
-from fedseg.errors import DataError, StorageError
-from fedseg.node.private_database import connect, require_private, storage_errors
+from fedseg.errors import DataError
+from fedseg.node.private_database import connect, create, require_private, storage_errors, transaction
 from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, ConsentEvent, to_microseconds
 from fedseg.policy.gate import SALT_BYTES
 from fedseg.policy.purposes import Purpose
-from fedseg.private_file import write_new
 
 APPLICATION_ID: Final = 0x46535247
 """Marks the file as a register: "FSRG"."""
@@ -241,21 +240,8 @@ class Register:
         Raises:
             StorageError: If the file is there already or cannot be written.
         """
-        try:
-            write_new(path, b"")
-        except OSError as error:
-            raise StorageError(
-                "the consent register cannot be created",
-                why=f"{path}: {error.strerror}",
-                fix="choose a new path in a folder that can be written",
-            ) from error
-        mark = f"PRAGMA application_id = {APPLICATION_ID};"
-        try:
-            with _storage_errors(path), closing(connect(path)) as connection:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {mark} {_SCHEMA_2} COMMIT;")
-        except StorageError:
-            path.unlink()
-            raise
+        script = f"{_SCHEMA} PRAGMA application_id = {APPLICATION_ID}; {_SCHEMA_2}"
+        create(path, _NAME, script, _not_a_register)
         return cls(path)
 
     def append_events(self, events: Iterable[ConsentEvent]) -> int:
@@ -404,14 +390,8 @@ class Register:
     @contextmanager
     def _transaction(self, begin: str) -> Generator[sqlite3.Connection]:
         """One transaction, for one thread at a time: committed as a whole, or not at all."""
-        with self._lock, _storage_errors(self._path):
-            try:
-                self._connection.execute(begin)
-                yield self._connection
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+        with self._lock, _storage_errors(self._path), transaction(self._connection, begin) as connection:
+            yield connection
 
 
 def _check_private(path: Path) -> None:

@@ -6,7 +6,7 @@ holds pseudonyms, never an identifier. A request names its person for as long as
 
 import sqlite3
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from fedseg.errors import DataError, RightsRequestError, StorageError
-from fedseg.node.private_database import connect, require_private, storage_errors
+from fedseg.errors import DataError, RightsRequestError
+from fedseg.node.private_database import connect, create, require_private, storage_errors, transaction
 from fedseg.node.rights.notice_register import SCHEMA as _SCHEMA_2
 from fedseg.node.rights.notice_register import (
     NoticeRegister,
@@ -28,7 +28,6 @@ from fedseg.node.rights.notice_register import (
 )
 from fedseg.node.rights.tree import Place, make_batch
 from fedseg.policy.rights import Status, SubjectRequest
-from fedseg.private_file import write_new
 from fedseg.table import SUBJECT_TYPE
 
 APPLICATION_ID: Final = 0x46535252
@@ -144,21 +143,8 @@ class RightsRegister:
         Raises:
             StorageError: If the file is there already or cannot be written.
         """
-        try:
-            write_new(path, b"")
-        except OSError as error:
-            raise StorageError(
-                f"the {_NAME} cannot be created",
-                why=f"{path}: {error.strerror}",
-                fix="choose a new path in a folder that can be written",
-            ) from error
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-        try:
-            with _storage_errors(path), closing(connect(path)) as connection:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA_1} {_SCHEMA_2} {_SCHEMA_3} {marks} COMMIT;")
-        except StorageError:
-            path.unlink()
-            raise
+        create(path, _NAME, f"{_SCHEMA_1} {_SCHEMA_2} {_SCHEMA_3} {marks}", _not_ours)
         return cls(path)
 
     def add(self, requests: Iterable[OpenRequest]) -> None:
@@ -359,14 +345,8 @@ class RightsRegister:
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Generator[sqlite3.Connection]:
-        with _storage_errors(self._path):
-            self._connection.execute(begin)
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+        with _storage_errors(self._path), transaction(self._connection, begin) as connection:
+            yield connection
 
 
 def _update(connection: sqlite3.Connection, requests: Sequence[SubjectRequest]) -> None:
