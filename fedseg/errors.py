@@ -338,6 +338,11 @@ class BrokenPromiseError(VerificationError):
     summary = "An empirical audit of the noise saw more privacy loss than is promised: a fault in the software."
 
 
+def error_class(code: str) -> type[FedsegError] | None:
+    """The class with this code, if there is one."""
+    return next((one for one in every_error() if one.code == code), None)
+
+
 def every_error() -> list[type[FedsegError]]:
     """All error classes with their codes, in code order; `fedseg explain` and the reference page are made from this."""
     found: list[type[FedsegError]] = []

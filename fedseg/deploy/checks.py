@@ -32,7 +32,7 @@ from fedseg.errors import (
     FedsegError,
     StorageError,
     UnreachableError,
-    every_error,
+    error_class,
 )
 from fedseg.federation.runner import withhold_exception_texts
 from fedseg.node.approvals import require_cohort
@@ -40,11 +40,11 @@ from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
 from fedseg.node.inbox import Inbox
 from fedseg.node.integrity import require_integrity
+from fedseg.node.rights.handed_over import policy_in_force
 from fedseg.node.source import inspect_source, open_source
-from fedseg.plan import Plan, caps_of, parse_plan
+from fedseg.plan import Plan, parse_plan
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.gate import Reason, tally
-from fedseg.privacy.account import PrivacyAccount, require_signed
 
 DISK_BYTES_LEAST: Final = 100 * 1024**2
 """With less the ledger could run full during a plan."""
@@ -138,7 +138,7 @@ def _as_the_data_user(deployment: NodeDeployment, plan: bytes | None) -> Iterato
 
 
 def _raised(code: str, what: str, why: str, fix: str) -> FedsegError:
-    return next(one for one in every_error() if one.code == code)(what, why=why, fix=fix)
+    return (error_class(code) or FedsegError)(what, why=why, fix=fix)
 
 
 class _Said(BaseModel):
@@ -229,11 +229,7 @@ def _rights(home: NodeHome) -> Finding:
 
 def _policy(home: NodeHome) -> Finding:
     def look() -> Finding:
-        policy = load_policy(home.policy_document())
-        with home.ledger() as ledger:
-            current = PrivacyAccount(ledger).state().caps
-        if current is None or current.policy_sha256 != policy.digest:
-            require_signed(current, caps_of(policy), home.policy_signatures())
+        policy = policy_in_force(home)
         says = f"{policy.id}, hash {policy.digest[:16]}"
         if policy.approvals is None:
             fix = "name officers in it: docs/how-to/decide-as-an-officer.md"

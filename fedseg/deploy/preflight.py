@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fedseg.deploy.settings import Address, parse_address
 from fedseg.deploy.users import Account, python, run_as
-from fedseg.errors import CertificateError, ClockError, FedsegError, UnreachableError, every_error
+from fedseg.errors import CertificateError, ClockError, FedsegError, UnreachableError, error_class
 
 SECONDS = 6.0
 """Longest wait for each step of an answer, and for each address that a name has."""
@@ -58,7 +58,7 @@ def check_server(
         ) from error
     if "error" in said:
         code = said["error"].pop("code")
-        raise next(one for one in every_error() if one.code == code)(**said["error"])
+        raise (error_class(code) or FedsegError)(**said["error"])
     _check_clock(server, said["date"], now)
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fedseg.errors import FedsegError, JobCancelledError, UnreachableError, every_error
+from fedseg.errors import FedsegError, JobCancelledError, UnreachableError, error_class
 from fedseg.plan import Plan
 
 ATTEMPTS_MAX = 5
@@ -54,8 +54,7 @@ class JobFailure:
 
     def error(self) -> FedsegError:
         """The error once more, for the command that tells of it."""
-        kind = next((one for one in every_error() if one.code == self.code), FedsegError)
-        return kind(self.what, why=self.why, fix=self.fix)
+        return (error_class(self.code) or FedsegError)(self.what, why=self.why, fix=self.fix)
 
 
 @dataclass(frozen=True, slots=True)

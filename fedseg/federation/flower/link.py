@@ -265,12 +265,8 @@ class Link:
         Raises:
             UnreachableError: If the link is down.
         """
-        try:
-            self._control.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
-        except httpx.HTTPStatusError:
+        if not self._granted(lambda: self._control.UnregisterNode(UnregisterNodeRequest(node_id=node_id))):
             log.info("node.out_already node=%d", node_id)
-        except httpx.HTTPError as error:
-            raise unreachable(self._path, error) from None
 
     def nodes(self) -> list[NodeInfo]:
         """All registered nodes, by unit.
@@ -313,12 +309,8 @@ class Link:
         Raises:
             UnreachableError: If the link is down.
         """
-        try:
-            self._control.StopRun(StopRunRequest(run_id=run_id))
-        except httpx.HTTPStatusError:
+        if not self._granted(lambda: self._control.StopRun(StopRunRequest(run_id=run_id))):
             log.info("run.over_already run=%d", run_id)
-        except httpx.HTTPError as error:
-            raise unreachable(self._path, error) from None
 
     def acquire(self, run_id: int, *, timeout: float) -> ServerTask:
         """Take the task of run `run_id`, ending any other that waits there.
@@ -343,6 +335,18 @@ class Link:
                     fix="see link.log; restart with: fedseg server stop DIR, then fedseg server start DIR",
                 )
             time.sleep(TASK_POLL_SECONDS)
+
+    def _granted(self, call: Callable[[], object]) -> bool:
+        """Whether the link does what is asked. What is so already it refuses; one with an error of its own counts as down."""
+        try:
+            call()
+        except httpx.HTTPStatusError as error:
+            if error.response.is_server_error:
+                raise unreachable(self._path, error) from None
+            return False
+        except httpx.HTTPError as error:
+            raise unreachable(self._path, error) from None
+        return True
 
     def _call(self, call: Callable[[], Answer]) -> Answer:
         try:
