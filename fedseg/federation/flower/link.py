@@ -337,7 +337,7 @@ class Link:
             time.sleep(TASK_POLL_SECONDS)
 
     def _granted(self, call: Callable[[], object]) -> bool:
-        """Whether the link does what is asked. What is so already it refuses; one with an error of its own counts as down."""
+        """Whether the link does it; what is so already it refuses. One with an error of its own counts as down."""
         try:
             call()
         except httpx.HTTPStatusError as error:
