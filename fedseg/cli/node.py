@@ -20,6 +20,8 @@ from fedseg.cli.processes import (
 from fedseg.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fedseg.deploy.enrolment import Request
     from fedseg.deploy.settings import NodeDeployment
     from fedseg.node.sources.settings import SourceSettings
@@ -95,25 +97,17 @@ def init(
 @app.command()
 def request(directory: DirectoryArgument, format_: FormatOption = Format.TEXT) -> None:
     """Write the node's request to join, to send to the server's operator. No secret is in it, and no data."""
-    from fedseg.deploy import joining
-    from fedseg.deploy.settings import NodeDeployment
+    from fedseg.deploy.joining import request as ask
 
-    deployment = NodeDeployment.open(directory)
-    made = joining.request(deployment, now=datetime.now(UTC))
-    facts = _request_facts(deployment, made)
-    show(format_, facts, lambda: _describe_request(facts))
+    _show_request(directory, ask, format_)
 
 
 @app.command()
 def renew(directory: DirectoryArgument, format_: FormatOption = Format.TEXT) -> None:
     """Make a new key for the node, and a request to go on with it; the old one is used until the answer is here."""
-    from fedseg.deploy import joining
-    from fedseg.deploy.settings import NodeDeployment
+    from fedseg.deploy.joining import renew as ask_anew
 
-    deployment = NodeDeployment.open(directory)
-    made = joining.renew(deployment, now=datetime.now(UTC))
-    facts = _request_facts(deployment, made)
-    show(format_, facts, lambda: _describe_request(facts))
+    _show_request(directory, ask_anew, format_)
 
 
 @app.command()
@@ -273,8 +267,12 @@ def _join(deployment: "NodeDeployment", file: Path, fingerprint: str | None) -> 
     joining.join(deployment, document, fingerprint=found if fingerprint is None else fingerprint)
 
 
-def _request_facts(deployment: "NodeDeployment", made: "Request") -> dict[str, Any]:
-    return {
+def _show_request(directory: Path, ask: "Callable[..., Request]", format_: Format) -> None:
+    from fedseg.deploy.settings import NodeDeployment
+
+    deployment = NodeDeployment.open(directory)
+    made = ask(deployment, now=datetime.now(UTC))
+    facts = {
         "unit": made.unit,
         "request": str(deployment.request),
         "fingerprint": made.fingerprint,
@@ -282,6 +280,7 @@ def _request_facts(deployment: "NodeDeployment", made: "Request") -> dict[str, A
         "server": made.server,
         "expires_at": made.expires_at,
     }
+    show(format_, facts, lambda: _describe_request(facts))
 
 
 def _describe_request(facts: dict[str, Any]) -> str:
