@@ -3,6 +3,7 @@ what the file was for.
 """
 
 import os
+import secrets
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +51,26 @@ def replacing(path: Path, hand_over: Callable[[Path], None] | None = None) -> Ge
         # Whatever went wrong before says more than this would.
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def nameless(folder: Path) -> int:
+    """The descriptor of a new file in `folder` without a name: nobody else can open it, and it is gone once closed.
+
+    Raises:
+        OSError: If there can be none.
+    """
+    with suppress(
+        OSError
+    ):  # some file systems only have files with names; if it was for another cause, it stands below
+        return os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    path = folder / f".{secrets.token_hex(16)}.part"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        path.unlink()
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def destroy(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedseg.private_file import replacing, write_new
+from fedseg.private_file import nameless, replacing, write_new
 
 
 def failing_fsync(_descriptor: int) -> None:
@@ -76,3 +76,26 @@ def test_the_owner_changes_before_the_name_does(tmp_path: Path) -> None:
     ) as file:
         file.write(b"names")
     assert seen == [True]
+
+
+@pytest.mark.parametrize(
+    "flags", [os.O_TMPFILE, 0], ids=["made without a name", "made with one, where there are no others"]
+)
+def test_a_nameless_file_can_be_used_and_is_in_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: int
+) -> None:
+    monkeypatch.setattr(os, "O_TMPFILE", flags)  # without it, opening a folder for writing fails as it does elsewhere
+    descriptor = nameless(tmp_path)
+    try:
+        assert os.write(descriptor, b"secret") == 6
+        assert os.pread(descriptor, 6, 0) == b"secret"
+        status = os.fstat(descriptor)
+        assert (status.st_nlink, stat.S_IMODE(status.st_mode)) == (0, 0o600)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        os.close(descriptor)
+
+
+def test_a_nameless_file_in_no_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        nameless(tmp_path / "nowhere")

@@ -51,7 +51,7 @@ def contribute(
         noise = Noise.draw(terms.mechanism, terms.length, source)
         with home.counting():
             consented, ticket = _pass_gate(home, plan, policy, ticket, now)
-            statistic = summarize(encode(consented, plan.encoders), request, terms.lattice)
+            statistic = summarize(encode(consented, plan.encoders, home.path), request, terms.lattice)
             return release(statistic, noise, account, ticket, home.key)
 
 
