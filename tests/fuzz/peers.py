@@ -14,7 +14,7 @@ from fedseg.audit.certificate import verify_certificate
 from fedseg.audit.log import parse_log, verify_log
 from fedseg.audit.proof import EquivocationProof
 from fedseg.audit.verify import verify_raw
-from fedseg.certificate import PAYLOAD_TYPE, ProvenCertificate, open_certificate
+from fedseg.certificate import PAYLOAD_TYPE, ProvenCertificate, open_certificate, open_closing
 from fedseg.clustering.request import parse_request, request_bytes
 from fedseg.deploy import enrolment
 from fedseg.deploy.certificates import new_authority, new_node_key
@@ -50,7 +50,7 @@ from fedseg.privacy.signatures import (
 from fedseg.segments.segmentation import parse_signed
 from fedseg.server.contribution import parse_contribution
 from fedseg.server.job import Job
-from tests.forged_certificate import copied, true_certificate, unit_with_rounds
+from tests.forged_certificate import closed_certificate, copied, true_certificate, unit_with_rounds
 from tests.mutations import BYTES, JSON, TEXT, TOML, Changed
 from tests.small_federation import SmallFederation, ask, make_federation, policy_document, some_request
 
@@ -263,6 +263,8 @@ def _of_notes(federation: SmallFederation) -> list[Peer]:
 def _of_people(path: Path) -> list[Peer]:
     unit = copied(unit_with_rounds(), path / "erasing")
     certificate = true_certificate(unit)
+    closing = ProvenCertificate.from_bytes(closed_certificate(copied(unit_with_rounds(), path / "closing"))).closing
+    assert closing is not None
     envelope, key = ProvenCertificate.from_bytes(certificate).envelope, unit.key.public
 
     def asked(body: bytes) -> object:
@@ -271,10 +273,12 @@ def _of_people(path: Path) -> list[Peer]:
     return [
         Peer("rights-request", [OPENDSR.read_bytes()], asked, JSON, 40, covers=["node.rights.opendsr:read_request"]),
         Peer("erasure-certificate", [certificate], lambda data: verify_certificate(data, [key]), JSON, 20,
-             covers=["certificate:ProvenCertificate.from_bytes", "audit.certificate:verify_certificate", "certificate:open_closing"]),
+             covers=["certificate:ProvenCertificate.from_bytes", "audit.certificate:verify_certificate"]),
         Peer("envelope", [envelope], lambda data: unseal(data, PAYLOAD_TYPE, key), JSON, 30, covers=["ledger.dsse:unseal"]),
         Peer("certificate", [envelope], lambda data: open_certificate(data, key), JSON, 20,
              covers=["certificate:open_certificate"]),
+        Peer("closing-statement", [closing.envelope], lambda data: open_closing(data, key), JSON, 20,
+             covers=["certificate:open_closing"]),
         Peer("certificate-statement", [unseal(envelope, PAYLOAD_TYPE, key)],
              lambda data: open_certificate(seal(PAYLOAD_TYPE, data, unit.key), key), JSON, 20),
     ]  # fmt: skip

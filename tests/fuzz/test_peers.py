@@ -45,7 +45,15 @@ NAMES = [
     ),
     *("audit-bundle", "note", "own-note", "signed-note", "checkpoint", "own-checkpoint", "inclusion-proof"),
     *("consistency-proof", "equivocation-proof", "verifier-key", "witness-policy", "rights-request"),
-    *("erasure-certificate", "envelope", "certificate", "certificate-statement", "segmentation", "job"),
+    *(
+        "erasure-certificate",
+        "envelope",
+        "certificate",
+        "closing-statement",
+        "certificate-statement",
+        "segmentation",
+        "job",
+    ),
 ]
 
 
