@@ -11,7 +11,8 @@ from fedseg.cli.output import Format, FormatOption, print_result, show, table
 from fedseg.errors import PolicyError, TrustError
 
 if TYPE_CHECKING:
-    from fedseg.policy.analysis import Change, PurposeAnalysis, PurposeDifference
+    from fedseg.policy.analysis import PurposeAnalysis, PurposeDifference
+    from fedseg.policy.changes import Change
     from fedseg.policy.space import Group
 
 app = typer.Typer(help="Policies: who may be counted, for what, at what price.", no_args_is_help=True)
@@ -78,7 +79,8 @@ def diff(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Show every case that two policies decide differently, and every key that differs."""
-    from fedseg.policy.analysis import decisions_changed, keys_changed
+    from fedseg.policy.analysis import decisions_changed
+    from fedseg.policy.changes import keys_changed
     from fedseg.policy.document import load_policy
 
     old, new = load_policy(before.read_bytes()), load_policy(after.read_bytes())

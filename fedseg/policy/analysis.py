@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,15 +72,6 @@ class PurposeDifference:
     states_denied: int
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A key that differs, and what it says before and after; None where it is absent."""
-
-    key: str
-    before: Any
-    after: Any
-
-
 def analyse(policy: Policy) -> list[PurposeAnalysis]:
     """Judge every state for every purpose the policy names."""
     return [_analysed(purpose, rule) for purpose, rule in policy.purposes.items()]
@@ -91,13 +82,6 @@ def decisions_changed(before: Policy, after: Policy) -> list[PurposeDifference]:
     named = [purpose for purpose in Purpose if purpose in before.purposes or purpose in after.purposes]
     found = [_difference(purpose, before.purposes.get(purpose), after.purposes.get(purpose)) for purpose in named]
     return [one for one in found if one.states_allowed or one.states_denied]
-
-
-def keys_changed(before: Policy, after: Policy) -> list[Change]:
-    """Every key of the documents that differs, whether it changes a decision about customers or not."""
-    old, new = (dict(_flat(one.model_dump(mode="json", exclude_none=True))) for one in (before, after))
-    keys = [*old, *(key for key in new if key not in old)]
-    return [Change(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 def _analysed(purpose: Purpose, rule: PurposeRule) -> PurposeAnalysis:
@@ -222,15 +206,3 @@ def _parts_of_way(way: Way) -> Iterator[tuple[str, Way]]:
 
 def _less(names: tuple[_Name, ...], name: _Name) -> tuple[_Name, ...]:
     return tuple(one for one in names if one != name)
-
-
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """The document as one line per key; lists are compared as a whole, those of mappings item by item."""
-    if isinstance(value, Mapping):
-        for name, below in value.items():
-            yield from _flat(below, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
-        for place, one in enumerate(value, 1):
-            yield from _flat(one, f"{key}.{place}")
-    else:
-        yield key, value

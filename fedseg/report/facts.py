@@ -108,7 +108,7 @@ def collect(run: Path) -> ReportFacts:
 
 def to_json(facts: ReportFacts) -> bytes:
     """report.json: the same facts; fractions as exact text, epsilons with all their digits and as shown, rounded up."""
-    document = {"schema_version": SCHEMA_VERSION, "verified": facts.verified, **_plain(facts)}
+    document = {"schema_version": SCHEMA_VERSION, "verified": facts.verified, **plain(facts)}
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
@@ -451,13 +451,13 @@ def _reading(path: Path) -> Generator[None, None, None]:
         ) from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON: objects by field name, fractions as exact text, and beside each epsilon the text people are shown."""
     if is_dataclass(value) and not isinstance(value, type):
         found: dict[str, Any] = {}
         for field in fields(value):
             one = getattr(value, field.name)
-            found[field.name] = _plain(one)
+            found[field.name] = plain(one)
             if isinstance(one, Decimal) and field.name.startswith("epsilon"):
                 found[f"{field.name}_shown"] = shown_epsilon(one)
         return found
@@ -465,7 +465,7 @@ def _plain(value: Any) -> Any:
         return value.model_dump(mode="json")
     if isinstance(value, tuple):
         items: Iterable[Any] = value
-        return [_plain(one) for one in items]
+        return [plain(one) for one in items]
     if isinstance(value, Fraction):
         return fraction_text(value)
     return str(value) if isinstance(value, Decimal) else value

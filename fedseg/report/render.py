@@ -1,22 +1,18 @@
 """The report as one HTML file that opens without network, scripts or fonts of its own. No computing: facts to text."""
 
 import math
-import os
 from collections.abc import Callable, Mapping
-from decimal import ROUND_CEILING, Context, Decimal
-from fractions import Fraction
-from importlib.resources import files
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from fedseg.errors import StorageError
 from fedseg.privacy.budget import fraction_text, shown_epsilon
 from fedseg.report.facts import collect, to_json
 from fedseg.report.figures import feature, groups, sizes, tones
 from fedseg.report.model import FeatureFact, GroupFact, GroupValueFact, ReportFacts, SegmentFact, ShareFact
+from fedseg.report.page import decimal, environment, probability, template, write_files
 from fedseg.report.readings import GROUPS_MAX, Reading, axis_of, pieces, reading_of, share_reading
 from fedseg.report.scales import Axis, number, ordinal, whole
 from fedseg.segments.advice import ON_BOUNDS, ON_CLIPPING, fewer, on_number, on_other, on_spread, suggestions
@@ -50,16 +46,7 @@ def write_report(run: Path, out: Path) -> ReportFacts:
     """
     facts = collect(run)
     page, document = render(facts).encode(), to_json(facts)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _write(out / "report.html", page)
-        _write(out / "report.json", document)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write the report to {out}",
-            why=error.strerror or "the disk refused",
-            fix="free space, or name another folder with --out",
-        ) from error
+    write_files(out, {"report.html": page, "report.json": document})
     return facts
 
 
@@ -71,8 +58,8 @@ def render(facts: ReportFacts) -> str:
         "sizes": Markup(sizes(shown)) if shown else "",  # noqa: S704 (our own figure; its texts are escaped as XML)
         "features": [_figure(place, terms, shown) for place, terms in enumerate(features) if shown],
     }
-    page = _environment().get_template("report.html.j2")
-    css = Markup(_template("report.css"))  # noqa: S704 (ships with fedseg)
+    page = environment(_FILTERS).get_template("report.html.j2")
+    css = Markup(template("report.css"))  # noqa: S704 (ships with fedseg)
     return page.render(
         facts=facts, plan=facts.plan, features=features, figures=figures, css=css, on_clipping=ON_CLIPPING, **_ON_BOUNDS
     )
@@ -83,44 +70,6 @@ def _figure(place: int, terms: FeatureFact, shown: tuple[SegmentFact, ...]) -> t
     if terms.kind in _IN_GROUPS and isinstance(terms, GroupFact):
         return Markup(groups(place, terms, shown)), tones(place, terms, shown)  # noqa: S704 (as above)
     return Markup(feature(place, terms, shown)), []  # noqa: S704 (as above)
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(_template),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(_FILTERS)
-    return environment
-
-
-def _template(name: str) -> str:
-    return files("fedseg.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step: a reader never sees half of a report, and a full disk leaves the old one."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)  # noqa: PTH105 (Path.replace says the same less plainly)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _probability(value: Fraction) -> str:
-    """A small probability in words: "1 in 1,000,000", rounded up."""
-    return f"1 in {whole(math.floor(1 / value))}"
-
-
-def _decimal(value: Fraction) -> str:
-    """A fraction with three significant digits, rounded up: what is shown beside an exact one."""
-    above = Context(prec=40, rounding=ROUND_CEILING).divide(Decimal(value.numerator), Decimal(value.denominator))
-    return format(Context(prec=3, rounding=ROUND_CEILING).plus(above).normalize(), "f")
 
 
 def _percent(part: float) -> str:
@@ -172,8 +121,8 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "ordinal": ordinal,
     "epsilon": shown_epsilon,
     "fraction": fraction_text,
-    "decimal": _decimal,
-    "probability": _probability,
+    "decimal": decimal,
+    "probability": probability,
     "percent": _percent,
     "share": percent,
     "in_hundred": _in_hundred,

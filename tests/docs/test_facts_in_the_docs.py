@@ -229,6 +229,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
     ]
     found["fedseg demo"] = found["fedseg simulate"] = list(run.data())
     swept = ["simulate", str(ROOT / "simulations/blobs/scenario.toml"), "--out", "swept", "--sweep"]
+    found["fedseg report --from …"] = _data_keys(["report", "--from", ".", "--out", "desk"], capsys)
     found["fedseg simulate --sweep …"] = _data_keys([*swept, "data.blobs.customers=1500"], capsys)
     assert {name: sorted(one) for name, one in documented.items()} == {name: sorted(one) for name, one in found.items()}
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fedseg.policy import space as space_module
-from fedseg.policy.analysis import Change, Finding, Law, PurposeAnalysis, analyse, decisions_changed, keys_changed
+from fedseg.policy.analysis import Finding, Law, PurposeAnalysis, analyse, decisions_changed
+from fedseg.policy.changes import Change, keys_changed
 from fedseg.policy.consent import (
     EVENT_SCHEMA,
     EVERY_PURPOSE,

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.year import make_year
 from fedseg.report.facts import collect
 from fedseg.report.model import ReportFacts
+from fedseg.report.officer.evidence import gather
+from fedseg.report.officer.pack import Question, write
 from fedseg.simulation.runner import simulate
 from fedseg.simulation.scenario import load_scenario
 from tests.kinds_scenario import write_kinds_scenario
 
+QUESTION = Question(period="2026-01", keys={}, signed_off=None, noise_audit=None)
 SIMULATIONS = Path(__file__).parents[2] / "simulations"
 
 
@@ -48,3 +52,17 @@ def facts(run: Path) -> ReportFacts:
 def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
     """A run to tamper with."""
     return lambda run: Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def fortnight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a fortnight of daily plans at three units, with refusals and a change of policy; not to be written to."""
+    return make_year(12, 3, month=4).write(tmp_path_factory.mktemp("officer") / "evidence.zip")
+
+
+@pytest.fixture(scope="session")
+def desk(fortnight: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an officer's report about the last days of it; not to be written to."""
+    out = tmp_path_factory.mktemp("officer") / "desk"
+    write(gather([fortnight]), QUESTION, out)
+    return out
