@@ -6,13 +6,12 @@ rounds, budget, trust model. Nothing in a plan may come from anyone's customers.
 
 import enum
 import functools
-import itertools
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -296,6 +295,16 @@ class UnitTerms(_Part):
     public_key: Annotated[str, AfterValidator(_public_key)]
 
 
+class TableTerms(_Part):
+    """A public table in which units may look up what their events hold. It has nothing about anybody's customers."""
+
+    name: Name
+    label: Word
+    """What it is and where it is from, for people."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of the file, byte for byte."""
+
+
 class Plan(_Part):
     """The agreed plan. Its `digest` is what units approve."""
 
@@ -316,6 +325,8 @@ class Plan(_Part):
     algorithm: AlgorithmTerms
     features: Annotated[tuple[FeatureTerms, ...], Field(min_length=1, max_length=1024, strict=False)]
     units: Annotated[tuple[UnitTerms, ...], Field(min_length=1, max_length=1000, strict=False)]
+    tables: Annotated[tuple[TableTerms, ...], Field(max_length=64, strict=False)] = ()
+    """Public tables in which units may look up what their events hold."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -325,6 +336,8 @@ class Plan(_Part):
             raise ValueError("each unit needs its own name and its own key")
         if len({feature.name for feature in self.features}) != len(self.features):
             raise ValueError("each feature may be named once")
+        if len({table.name for table in self.tables}) != len(self.tables):
+            raise ValueError("each table may be named once")
         if self.dimensions > PLAN_DIMENSIONS_MAX:
             raise ValueError(f"the features have {self.dimensions} columns, at most {PLAN_DIMENSIONS_MAX} are possible")
         if self.quorum > len(names):
@@ -411,7 +424,7 @@ class Plan(_Part):
     @cached_property
     def digest(self) -> str:
         """sha256 in hex of the plan's canonical JSON: what is agreed, approved and logged."""
-        return sha256_hex(canonical(_plain(self.model_dump(mode="python"))))
+        return sha256_hex(canonical(_terms(self)))
 
     def unit_index(self, name: str) -> int | None:
         """Place of a unit in the plan, or None if it takes no part."""
@@ -450,8 +463,8 @@ def _parsed(document: bytes) -> Plan:
 
 def changed_terms(agreed: Plan, other: Plan) -> list[str]:
     """Names of the terms in which two plans differ, for the error people read."""
-    ours, theirs = _plain(agreed.model_dump(mode="python")), _plain(other.model_dump(mode="python"))
-    return [name for name in itertools.chain(ours) if ours[name] != theirs[name]]
+    ours, theirs = _terms(agreed), _terms(other)
+    return [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
 
 
 def policy_outcomes(plan: Plan, policy: Policy) -> list[RuleOutcome]:
@@ -486,6 +499,17 @@ def _place(location: tuple[str | int, ...]) -> list[str]:
     parts = [str(part) for part in location]
     kind = {"features": 2, "algorithm": 1}.get(parts[0] if parts else "", len(parts))
     return parts[:kind] + parts[kind + 1 :]
+
+
+_ADDED_LATER: Final = ("tables",)
+"""Terms that are hashed only where they are used, so that plans from before keep their hashes."""
+
+
+def _terms(plan: Plan) -> dict[str, Any]:
+    """The plan as it is hashed."""
+    unused = {name for name in _ADDED_LATER if not getattr(plan, name)}
+    plain: dict[str, Any] = _plain(plan.model_dump(mode="python", exclude=unused))
+    return plain
 
 
 def _plain(value: Any) -> Any:

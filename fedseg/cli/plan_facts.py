@@ -32,6 +32,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "epsilon_at_unit": shown_epsilon(epsilon_of(spent, plan.budget.delta)),
         "columns": plan.dimensions,
         "features": [_feature_facts(one) for one in plan.encoders],
+        "tables": [table_.model_dump(mode="json") for table_ in plan.tables],
         "units": [unit.name for unit in plan.units],
         "steps": list(_steps(plan)),
         "forecast": bounds_facts(plan) if plan.learns_bounds else forecast_facts(plan),
@@ -46,6 +47,7 @@ def describe(plan: Plan) -> str:
         _what_leaves(plan),
         _price(plan),
         _features(plan),
+        *([_tables(plan)] if plan.tables else []),
         bounds_to_expect(plan) if plan.learns_bounds else what_to_expect(plan),
     ]
     return "\n\n".join(parts)
@@ -128,6 +130,12 @@ def _features(plan: Plan) -> str:
     rows = [["feature", "columns", "weight", "what counts"]]
     rows += [[one.name, str(one.width), f"{float(one.weight):g}", _what_counts(one)] for one in plan.encoders]
     return table(rows, right=[1, 2])
+
+
+def _tables(plan: Plan) -> str:
+    rows = [["public table", "what it is", "sha256"]]
+    rows += [[one.name, one.label, one.sha256] for one in plan.tables]
+    return f"Units may look up in these, and in no others:\n{table(rows)}"
 
 
 def _what_counts(feature: Feature) -> str:

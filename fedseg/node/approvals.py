@@ -29,6 +29,7 @@ from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
 from fedseg.node.inbox import Inbox
 from fedseg.node.source import SourceCheck, inspect_source, open_source
+from fedseg.node.sources.public_tables import require_named
 from fedseg.plan import Plan, TrustModel, caps_of, policy_outcomes
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.gate import Reason, tally
@@ -288,6 +289,7 @@ def _preflight(home: NodeHome, plan: Plan, policy: Policy, *, now: datetime, exp
     if refused:
         raise _refusal(refused[0])
     state = _require_room(home, plan, policy)
+    require_named(home.settings.source.lookups, plan)
     source = inspect_source(home, plan.encoders)
     with home.register() as register:
         decisions = decide_now(home, register, policy, plan.purpose, now)

@@ -12,6 +12,7 @@ from fedseg.errors import NotApprovedError, PlanMismatchError, PolicyError, Requ
 from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
 from fedseg.node.source import open_source
+from fedseg.node.sources.public_tables import require_named
 from fedseg.plan import Plan, parse_plan, policy_outcomes
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.gate import ConsentedTable, admit
@@ -145,6 +146,7 @@ def _require_as_approved(home: NodeHome, state: AccountState, plan: Plan, policy
             fix="change the policy, or ask for a new plan",
         )
     state.require_same_source(plan.digest, home.source_sha256)
+    require_named(home.settings.source.lookups, plan)
 
 
 def _pass_gate(

@@ -1,8 +1,10 @@
 """Customers and events in databases: the same bits as from files, read-only, and never said to be erased while there."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import psycopg
@@ -18,8 +20,9 @@ from fedseg.node.home import NodeHome
 from fedseg.node.rights import erasure, source_erasure
 from fedseg.node.source import open_source, rows_of, subject_key
 from fedseg.node.sources import postgres, view
+from fedseg.node.sources.public_tables import LookupSettings
 from tests.postgres_server import PostgresServer, running_server
-from tests.shop_events import COLUMNS, everywhere, fill_duckdb, rows, shop, with_source
+from tests.shop_events import COLUMNS, VIEW, everywhere, fill_duckdb, rows, shop, with_source
 
 pytestmark = pytest.mark.processes
 
@@ -57,6 +60,38 @@ def test_without_one_customer_every_other_row_is_the_same_from_every_source(
         expected = [row for row in rows(home) if row[0] != gone]
         assert len(expected) == 39
         assert rows(fewer[kind]) == expected, kind
+
+
+def test_look_ups_in_a_public_table_are_the_same_from_every_source_and_of_nobody_else(
+    bare_unit: NodeHome, tmp_path: Path, server: PostgresServer
+) -> None:
+    content = b"invoice,tariff,fee\n" + b"".join(b"A%d,basic,%d.25\n" % (one, one) for one in range(0, 3_000, 2))
+    (tmp_path / "tariffs.csv").write_bytes(content)
+    terms = {"table": "tariffs", "path": str(tmp_path / "tariffs.csv"), "sha256": hashlib.sha256(content).hexdigest()}
+    fee = LookupSettings(**terms, key="invoice", column="fee", holds="decimal(9,2)")
+    tariff = LookupSettings(**terms, key="invoice", column="tariff")
+    looking = VIEW.model_copy(
+        update={
+            "lookups": {"fee": fee, "tariff": tariff},
+            "features": {**VIEW.features, "prices": "sum(amount * fee)", "last": "max(tariff)"},
+        }
+    )
+    table, found = shop(3_000, 40), {}
+    for name, kept in (("all", lambda _: True), ("fewer", lambda one: one != "c7")):
+        (tmp_path / name).mkdir()
+        chosen = table.filter(pa.array([kept(one) for one in table["customer"].to_pylist()]))
+        homes = everywhere(bare_unit, tmp_path / name, server, chosen)
+        found[name] = {kind: rows(with_source(home, looking, **_place(home))) for kind, home in homes.items()}
+        assert len(found[name]["csv"]) == (40 if name == "all" else 39)
+        assert all(one == found[name]["csv"] for one in found[name].values())
+    gone = repr(subject_key(b"c7", bare_unit.subject_secret))
+    assert found["fewer"]["csv"] == [row for row in found["all"]["csv"] if row[0] != gone]
+    assert {row[-1] for row in found["all"]["csv"]} == {"b'basic'"}
+
+
+def _place(home: NodeHome) -> dict[str, Any]:
+    """Where a unit's source is."""
+    return home.settings.source.model_dump(include={"path", "format", "table"})
 
 
 @pytest.fixture

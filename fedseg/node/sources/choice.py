@@ -19,7 +19,7 @@ def customer_rows(home: Path, settings: SourceSettings) -> Rows:
         SettingsError: If a package is missing that this source needs, or the view cannot be used.
     """
     stored = stored_rows(home, settings)
-    return stored if settings.view is None else _view(stored, settings)
+    return stored if settings.view is None else _view(home, stored, settings)
 
 
 def stored_rows(home: Path, settings: SourceSettings) -> Rows:
@@ -51,13 +51,13 @@ def stored_files(home: Path, settings: SourceSettings) -> list[Path]:
     return [] if settings.format == "postgresql" else files_of(home / settings.path, settings.format)
 
 
-def _view(events: Rows, settings: SourceSettings) -> "FeatureView":
+def _view(home: Path, events: Rows, settings: SourceSettings) -> "FeatureView":
     assert settings.view is not None
     try:
-        from fedseg.node.sources.view import FeatureView  # noqa: PLC0415 (an extra)
+        from fedseg.node.sources.view import FeatureView, public_tables  # noqa: PLC0415 (an extra)
     except ImportError as error:
         raise _missing(error, "sql") from error
-    return FeatureView(events, settings.subject, settings.view)
+    return FeatureView(events, settings.subject, settings.view, public_tables(home, settings.view))
 
 
 def _missing(error: ImportError, extra: str) -> SettingsError:

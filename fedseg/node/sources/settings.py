@@ -5,6 +5,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fedseg.node.sources.public_tables import LookupSettings
+
 _PARAMETERS: Final = frozenset({"host", "port", "user", "dbname"})
 _PART: Final = r"[A-Za-z_][A-Za-z0-9_$]{0,62}"
 
@@ -41,6 +43,10 @@ class ViewSettings(BaseModel):
     """What a column of an event holds: text, truth, date, integer or decimal(digits, decimals)."""
     features: Annotated[dict[Annotated[str, Field(pattern=rf"^{_PART}$")], str], Field(min_length=1, max_length=1024)]
     """An expression by the name of the feature's column: an aggregate over one customer's events."""
+    lookups: (
+        Annotated[dict[Annotated[str, Field(pattern=rf"^{_PART}$")], LookupSettings], Field(max_length=64)] | None
+    ) = None
+    """Columns that public tables say of events, by the names that expressions call them."""
     where: str | None = None
     """Which events count: a condition on one event."""
     distinct: bool | None = None
@@ -49,6 +55,15 @@ class ViewSettings(BaseModel):
     """Most memory for the customers of one pass; 1024 unless said."""
     passes: Annotated[int, Field(ge=1, le=4096)] | None = None
     """How often the events are read, each time for a part of the customers; 1 unless said. No result depends on it."""
+
+    @model_validator(mode="after")
+    def _looks_up_texts(self) -> Self:
+        for name, one in (self.lookups or {}).items():
+            if name in self.columns:
+                raise ValueError(f"{name} is a column of the events, and cannot be looked up as well")
+            if self.columns.get(one.key) != "text":
+                raise ValueError(f"what is looked up must be a text of the events: {one.key} in lookups.{name}.key")
+        return self
 
 
 class SourceSettings(BaseModel):
@@ -75,6 +90,11 @@ class SourceSettings(BaseModel):
         if self.format == "postgresql":
             socket_url(self.path)
         return self
+
+    @property
+    def lookups(self) -> dict[str, LookupSettings]:
+        """What its view looks up in public tables."""
+        return {} if self.view is None else self.view.lookups or {}
 
     @property
     def in_database(self) -> bool:

@@ -4,8 +4,9 @@ The engine is handed Arrow batches and a query that fedseg wrote. It has no file
 disk: whose memory does not suffice reads the events in several passes, each for a part of the customers.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import duckdb
@@ -17,6 +18,7 @@ from fedseg.node.sources.cells import NAMING, require_column, require_type
 from fedseg.node.sources.engine import CONFINED
 from fedseg.node.sources.event_cells import CELLS, SERVING_EVENTS, event_cells, identifier_cells
 from fedseg.node.sources.expressions import compile_condition, compile_feature
+from fedseg.node.sources.public_tables import PublicTable, read_public_table
 from fedseg.node.sources.rows import Rows
 from fedseg.node.sources.settings import ViewSettings
 
@@ -32,14 +34,27 @@ _SUBJECT: Final = "subject"
 class FeatureView(Rows):
     """One row a customer. A customer without an event that counts has none."""
 
-    def __init__(self, events: Rows, subject: str, view: ViewSettings) -> None:
+    def __init__(
+        self, events: Rows, subject: str, view: ViewSettings, tables: Mapping[str, PublicTable] | None = None
+    ) -> None:
         self.events = events
         self.subject = subject
         self.view = view
-        self.columns = {name: _cell_type(name, text) for name, text in view.columns.items()}
-        compiled = {name: compile_feature(name, text, self.columns) for name, text in view.features.items()}
+        self.columns = {name: cell_type(name, text) for name, text in view.columns.items()}
+        self.lookups = view.lookups or {}
+        self.tables = dict(tables or {})
+        if self.tables.keys() != self.lookups.keys():
+            raise ViewError(
+                "the look-ups of the source's view cannot be used",
+                why="they are made of events in files, DuckDB and PostgreSQL only",
+                fix="join the public tables to the events where these are, and take out [source.view.lookups]",
+            )
+        answers = {name: cell_type(name, one.holds) for name, one in self.lookups.items()}
+        self.cells = {**self.columns, **answers}
+        """What expressions speak of: the events' own columns, and then what is looked up of them."""
+        compiled = {name: compile_feature(name, text, self.cells) for name, text in view.features.items()}
         self.features = compiled
-        self.condition = "TRUE" if view.where is None else compile_condition(view.where, self.columns).sql
+        self.condition = "TRUE" if view.where is None else compile_condition(view.where, self.cells).sql
 
     @property
     def place(self) -> str:
@@ -93,7 +108,7 @@ class FeatureView(Rows):
 
     def _typed(self) -> str:
         """The events with cells as the settings say, missing where that cannot be."""
-        cells = (f"TRY_CAST(c{number} AS {kind.sql}) AS c{number}" for number, kind in enumerate(self.columns.values()))
+        cells = (f"TRY_CAST(c{number} AS {kind.sql}) AS c{number}" for number, kind in enumerate(self.cells.values()))
         each = "DISTINCT" if self.view.distinct else "ALL"
         return f"SELECT {each} {', '.join([_SUBJECT, *cells])} FROM {_EVENTS} WHERE {_SUBJECT} IS NOT NULL"  # noqa: S608 (our own text)
 
@@ -101,7 +116,7 @@ class FeatureView(Rows):
         """What the engine answers to a query over the events; a failure to read them is raised as it was."""
         failed: list[FedsegError] = []
         with _engine_errors(self.place, failed), self._engine() as engine:
-            schema = pa.schema([(_SUBJECT, pa.large_binary()), *((f"c{n}", CELLS) for n in range(len(self.columns)))])
+            schema = pa.schema([(_SUBJECT, pa.large_binary()), *((f"c{n}", CELLS) for n in range(len(self.cells)))])
             engine.register(_EVENTS, pa.RecordBatchReader.from_batches(schema, self._batches(schema, failed)))
             yield from engine.sql(query).to_arrow_reader(BATCH_ROWS)
 
@@ -111,8 +126,9 @@ class FeatureView(Rows):
             for batch in self.events.read([self.subject, *(one for one in self.columns if one != self.subject)]):
                 subjects = identifier_cells(batch.column(self.subject))
                 self.without_key += subjects.null_count
-                cells = (event_cells(batch.column(name), kind.kind) for name, kind in self.columns.items())
-                yield pa.RecordBatch.from_arrays([subjects, *cells], schema=schema)
+                cells = {name: event_cells(batch.column(name), kind.kind) for name, kind in self.columns.items()}
+                answers = (self.tables[name].look_up(cells[one.key]) for name, one in self.lookups.items())
+                yield pa.RecordBatch.from_arrays([subjects, *cells.values(), *answers], schema=schema)
         except FedsegError as error:  # the engine would make its own error of it
             failed.append(error)
             raise
@@ -155,7 +171,23 @@ def _too_large(place: str) -> DataError:
     )
 
 
-def _cell_type(name: str, text: str) -> CellType:
+def public_tables(home: Path, view: ViewSettings) -> dict[str, PublicTable]:
+    """The tables in which a view looks up, read from the unit's home.
+
+    Raises:
+        ViewError: If a look-up holds something of no known type.
+        DataError: If a file is not the one that was agreed, or no such table.
+    """
+    lookups = (view.lookups or {}).items()
+    return {name: read_public_table(home / one.path, one, cell_type(name, one.holds)) for name, one in lookups}
+
+
+def cell_type(name: str, text: str) -> CellType:
+    """What a column of events, or a look-up, holds.
+
+    Raises:
+        ViewError: If there is no such type.
+    """
     try:
         return parse_cell_type(text)
     except ValueError as error:
