@@ -261,6 +261,13 @@ class EnrolmentError(TrustError):
     )
 
 
+class ConsoleAccessError(TrustError):
+    """What came to the console is not from its officer's browser, or not from one of its own pages."""
+
+    code = "E715"
+    summary = "The console was asked without its session, from another page or under another address. Nothing was done."
+
+
 class DataError(FedsegError):
     """The unit's data is not what the plan's feature specification needs."""
 

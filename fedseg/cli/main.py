@@ -15,6 +15,7 @@ from fedseg.cli import (
     audit,
     budget,
     consent,
+    console,
     governance,
     inbox,
     job,
@@ -50,6 +51,7 @@ app.add_typer(inbox.app, name="inbox")
 app.command("approve")(approve.approve)
 app.command("deny")(approve.deny)
 app.command("revoke")(approve.revoke)
+app.command("console")(console.console)
 app.add_typer(key.app, name="key")
 app.add_typer(server.app, name="server")
 app.add_typer(node.app, name="node")

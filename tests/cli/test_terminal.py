@@ -23,6 +23,7 @@ COMMANDS = {
     "approve",
     "deny",
     "revoke",
+    "console",
     "key",
     "server",
     "node",

@@ -1,0 +1,258 @@
+"""What else the unit keeps records of: rights requests with their clocks, the ledger and who has seen it, segments."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Final
+
+from fedseg.audit.facts import LedgerFacts
+from fedseg.audit.verify import verify_ledger
+from fedseg.console.account import plan_name
+from fedseg.errors import FedsegError, SettingsError, VerificationError
+from fedseg.ledger.cosignature import TIMESTAMP_BYTES
+from fedseg.ledger.keys import ML_DSA_SIGNATURE_BYTES, SIGNATURE_BYTES
+from fedseg.ledger.notes import parse_note
+from fedseg.node.home import NodeHome
+from fedseg.node.rights.register import OpenRequest
+from fedseg.policy.notices import Notice, is_escalated
+from fedseg.policy.rights import Regulation, Right
+from fedseg.privacy.budget import epsilon_of, shown_epsilon
+from fedseg.privacy.entries import RefusalBody, ReleaseBody, unit_body
+from fedseg.segments.segmentation import SignedSegmentation, parse_signed
+
+LINES_MAX: Final = 100
+"""Most releases on the ledger's page: the latest; the ledger has all."""
+
+_COMMANDS: Final[Mapping[Right, str]] = {
+    Right.ACCESS: "export",
+    Right.PORTABILITY: "export",
+    Right.RECTIFICATION: "rectify",
+    Right.RESTRICTION: "restrict",
+    Right.OBJECTION: "object",
+    Right.ERASURE: "erase",
+    Right.OPT_OUT: "opt-out",
+    Right.LIMIT: "limit",
+}
+_OF_EITHER_LAW: Final = frozenset({"export", "rectify", "erase"})
+"""Commands that must be told the law."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLine:
+    """An open rights request. It names nobody."""
+
+    noted: OpenRequest
+    notices: Sequence[Notice]
+    days_left: int | None
+    """None while the clock stands still."""
+    urgent: bool
+    overdue: bool
+    escalated: bool
+    """Whether a recipient is silent while time is short."""
+    command: str
+    """What takes it a step further."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseLine:
+    """Something that left the unit."""
+
+    entry: int
+    day: str
+    plan: str
+    step: int
+    integers: int
+    noise: str
+    epsilon_after: str
+    """Of everything released until then."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalLine:
+    """A plan that was refused."""
+
+    entry: int
+    day: str
+    plan_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cosignature:
+    """What stands below the newest checkpoint in the name of a witness. Nobody here has checked it."""
+
+    name: str
+    kind: str
+    at: datetime | None
+    """When, as it says; None if it says no time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPage:
+    """A ledger that checks out, or does not."""
+
+    facts: LedgerFacts | VerificationError
+    checkpoint: Sequence[str]
+    """Lines of the newest checkpoint's note."""
+    cosignatures: Sequence[Cosignature]
+    releases: Sequence[ReleaseLine]
+    """The latest first."""
+    refusals: Sequence[RefusalLine]
+    left_out: int
+    """Earlier releases that are not listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published result, or why it cannot be shown."""
+
+    place: str
+    found: SignedSegmentation | FedsegError
+    approved: bool
+    """Whether this unit's ledger holds the plan that it names."""
+
+
+def requests_of(home: NodeHome, today: date) -> list[RequestLine]:
+    """The open requests, by their deadline.
+
+    Raises:
+        DataError, StorageError: If the register of requests cannot be read.
+    """
+    with home.rights() as rights:
+        found = [one for one in rights.requests() if not one.request.status.is_final]
+        notices = rights.notices.notices()
+    found.sort(key=lambda one: one.request.due)
+    return [_request_line(home, one, notices.get(one.request.id, ()), today) for one in found]
+
+
+def ledger_of(home: NodeHome) -> LedgerPage:
+    """Verify the unit's ledger from its first byte, and say what left the unit, what was refused, and who has seen it.
+
+    Raises:
+        StorageError: If it cannot be read.
+    """
+    try:
+        facts = verify_ledger(home.path / "ledger.db", home.key.public)
+    except VerificationError as error:
+        return LedgerPage(error, (), (), (), (), 0)
+    note = facts.raw.notes[-1][1]
+    releases = _releases(home, facts)
+    return LedgerPage(
+        facts,
+        note.splitlines(),
+        _cosignatures(note, facts.origin),
+        releases[:LINES_MAX],
+        [
+            RefusalLine(entry.seq, body.refused_on, body.plan_sha256)
+            for entry in reversed(facts.raw.entries[1:])
+            if isinstance(body := unit_body(entry), RefusalBody)
+        ],
+        max(0, len(releases) - LINES_MAX),
+    )
+
+
+def published_in(home: NodeHome, places: Sequence[Path]) -> list[Published]:
+    """The published results in these files or folders, signatures checked.
+
+    Raises:
+        VerificationError, StorageError: If the unit's ledger cannot be read.
+    """
+    with home.ledger() as ledger:
+        return [_published(place, lambda sha256: ledger.payload(f"plan:{sha256}") is not None) for place in places]
+
+
+def _request_line(home: NodeHome, one: OpenRequest, notices: Sequence[Notice], today: date) -> RequestLine:
+    request = one.request
+    return RequestLine(
+        noted=one,
+        notices=notices,
+        days_left=request.days_left(today),
+        urgent=request.is_urgent(today),
+        overdue=request.is_overdue(today),
+        escalated=is_escalated(request, notices, today),
+        command=_next_command(home, one, notices),
+    )
+
+
+def _next_command(home: NodeHome, one: OpenRequest, notices: Sequence[Notice]) -> str:
+    where = f"--node={home.path}"
+    if one.request.identity_asked is not None:
+        return shlex.join(["fedseg", "subject", "verified", one.request.id, where])
+    if notices and not all(notice.status.is_settled for notice in notices):
+        return shlex.join(["fedseg", "subject", "notify", where])
+    verb = _COMMANDS[one.request.right]
+    law = [f"--regulation={one.request.regulation.value}"] if verb in _OF_EITHER_LAW else []
+    law = [] if one.request.regulation is Regulation.GDPR else law
+    out = ["--out=FILE.json"] if verb == "export" else []
+    return shlex.join(
+        ["fedseg", "subject", verb, "--id-file=FILE", f"--ticket={one.ticket}", *law, *out, where],
+    )
+
+
+def _releases(home: NodeHome, facts: LedgerFacts) -> list[ReleaseLine]:
+    delta = None if facts.account.caps is None else facts.account.caps.delta
+    names: dict[str, str] = {}
+    lines: list[ReleaseLine] = []
+    proven = {(one.plan_sha256, one.step): one for one in facts.releases}
+    with home.ledger() as ledger:
+        for entry in facts.raw.entries[1:]:
+            body = unit_body(entry)
+            if not isinstance(body, ReleaseBody) or delta is None:
+                continue
+            found = proven[body.plan_sha256, body.step]
+            if body.plan_sha256 not in names:
+                names[body.plan_sha256] = plan_name(ledger, body.plan_sha256)
+            lines.append(
+                ReleaseLine(
+                    entry=entry.seq,
+                    day=body.released_on,
+                    plan=names[body.plan_sha256],
+                    step=body.step + 1,
+                    integers=found.integers,
+                    noise=found.noise_source,
+                    epsilon_after=shown_epsilon(epsilon_of(found.rho_spent_after, delta)),
+                )
+            )
+    return lines[::-1]
+
+
+def _cosignatures(note: str, origin: str) -> list[Cosignature]:
+    """The lines below a checkpoint that are not the log's own."""
+    return [
+        Cosignature(line.name, _kind(len(line.signature)), _time_in(line.signature))
+        for line in parse_note(note).signatures
+        if line.name != origin
+    ]
+
+
+def _published(place: Path, is_approved: Callable[[str], bool]) -> Published:
+    path = place / "segmentation.json" if place.is_dir() else place
+    try:
+        signed = parse_signed(path.read_bytes())
+    except OSError as error:
+        unread = SettingsError(
+            f"{path} cannot be read",
+            why=error.strerror or "unknown cause",
+            fix="name a file or the folder of a run with --segments",
+        )
+        return Published(str(place), unread, approved=False)
+    except FedsegError as error:
+        return Published(str(place), error, approved=False)
+    return Published(str(place), signed, is_approved(signed.segmentation.plan_sha256))
+
+
+def _kind(length: int) -> str:
+    """Which signature has so many bytes with its time."""
+    kinds = {TIMESTAMP_BYTES + SIGNATURE_BYTES: "Ed25519", TIMESTAMP_BYTES + ML_DSA_SIGNATURE_BYTES: "ML-DSA-44"}
+    return kinds.get(length, "unknown")
+
+
+def _time_in(signature: bytes) -> datetime | None:
+    """When a cosignature says it was made (c2sp.org/tlog-cosignature)."""
+    if _kind(len(signature)) == "unknown":
+        return None
+    try:
+        return datetime.fromtimestamp(int.from_bytes(signature[:TIMESTAMP_BYTES]), UTC)
+    except (OverflowError, ValueError):
+        return None

@@ -1,0 +1,219 @@
+"""What the pages say: figures of the ledger, clocks, counts marked LOCAL; what others wrote is text and nothing else."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from fractions import Fraction
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from fedseg.console.account import HEIGHT, WIDTH, Day, account_of, steps
+from fedseg.console.plans import Signer
+from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.budget import epsilon_of, shown_epsilon
+from tests.console.conftest import NOW, Browser
+from tests.console_unit import ConsoleUnit, Names, make_console_unit
+
+HOSTILE = '"><script>alert(1)</script><img src=//x.example onerror=f()>{{7*7}}&amp;'
+HOSTILE_LABEL = '" autofocus onfocus="alert(1)" {{7*7}} &amp; &#60;'
+"""A plan's label holds no angle brackets."""
+
+
+class Read(HTMLParser):
+    """A page as a browser reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.active: list[str] = []
+        """Elements and attributes that could do something."""
+        self.addresses: list[str] = []
+
+    @classmethod
+    def of(cls, page: str) -> "Read":
+        read = cls()
+        read.feed(page)
+        read.close()
+        return read
+
+    @property
+    def text(self) -> str:
+        """What a reader sees, in one line."""
+        return " ".join("".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.words.append("" if tag in {"b", "bdi", "code", "strong", "a"} else " ")
+        if tag in {"script", "style", "img", "iframe", "object", "embed", "base"}:
+            self.active.append(tag)
+        self.active += [name for name, _ in attrs if name.startswith("on") or name in {"style", "autofocus"}]
+        self.addresses += [value or "" for name, value in attrs if name in {"href", "src", "action", "formaction"}]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def text_of(page: str) -> str:
+    return Read.of(page).text
+
+
+def test_the_overview_says_what_the_ledger_says(browser: Browser) -> None:
+    with browser.unit.home.ledger() as ledger:
+        state = PrivacyAccount(ledger).state()
+    assert state.caps is not None
+    shown = text_of(browser.get("/").text)
+    for name, rho in (
+        ("Sent so far", state.rho_spent),
+        ("Held by approved plans", state.rho_reserved),
+        ("Cap, for all time", state.caps.rho_cap),
+    ):
+        assert f"{name} epsilon {shown_epsilon(epsilon_of(rho, state.caps.delta))}" in shown
+    left = int(100 * (1 - state.rho_reserved / state.caps.rho_cap))
+    assert f"{left} % of the budget is not held by any plan" in shown
+    assert "3 plans wait" in shown
+    assert "1 overdue" in shown
+
+
+def test_the_burn_down_ends_where_the_account_stands_and_never_rises(unit: ConsoleUnit) -> None:
+    facts = account_of(unit.home, NOW.date())
+    assert facts.days[-1].left == facts.share_left
+    assert [one.left for one in facts.days] == sorted((one.left for one in facts.days), reverse=True)
+    assert [one.unsent for one in facts.days] == sorted((one.unsent for one in facts.days), reverse=True)
+    assert all(one.left <= one.unsent for one in facts.days)
+
+
+def test_the_drawing_goes_down_on_the_day_and_stays_in_its_frame() -> None:
+    days = [
+        Day("2026-01-01", Fraction(0), Fraction(0), Fraction(4)),
+        Day("2026-01-02", Fraction(1), Fraction(0), Fraction(4)),
+        Day("2026-01-03", Fraction(9), Fraction(0), Fraction(4)),
+    ]
+    points = [
+        tuple(map(float, one.split(","))) for one in steps(days, "left", NOW.date().replace(month=1, day=5)).split()
+    ]
+    assert points == [(0, 0), (0, 0), (pytest.approx(points[2][0]), 0), (points[2][0], HEIGHT / 4),
+                      (points[4][0], HEIGHT / 4), (points[4][0], HEIGHT), (WIDTH, HEIGHT)]  # fmt: skip
+    assert steps([], "left", NOW.date()) == ""
+
+
+def test_the_inbox_says_who_asks_what_it_costs_and_who_has_signed(browser: Browser) -> None:
+    browser.decide("approve")
+    shown = text_of(browser.get("/plans").text)
+    assert "Asked for by marketing" in shown
+    assert "1 of 2 have signed: ann" in shown
+    assert "refused once" in shown
+    assert "E401" in shown
+
+
+def test_exact_counts_are_marked_local_on_their_pages(browser: Browser) -> None:
+    plan = browser.get(f"/plans/{browser.unit.waiting[0].digest}").text
+    assert "allowed 60" in text_of(plan)
+    for page in (plan, browser.get("/consent").text, browser.get("/requests").text):
+        assert '<span class="local">LOCAL</span>' in page
+    assert "LOCAL The register knows 60 customers, 60 of them in the data source" in text_of(
+        browser.get("/consent").text
+    )
+
+
+def test_each_open_request_shows_its_clock_and_the_command_that_goes_on(browser: Browser) -> None:
+    page = browser.get("/requests").text
+    shown = text_of(page)
+    assert "days overdue" in shown
+    assert "5 days left" in shown
+    assert "The clock stands still" in shown
+    assert "fedseg subject erase --id-file=FILE --ticket=DSR-2041" in shown
+    assert "north-0" not in page
+    browser.now += timedelta(days=5)
+    assert "0 days left" in text_of(browser.get("/requests").text)
+
+
+def test_the_ledgers_page_verifies_and_says_that_nobody_witnesses(browser: Browser) -> None:
+    shown = text_of(browser.get("/ledger").text)
+    assert "The ledger checks out" in shown
+    assert "No witness." in shown
+    assert "fedseg/unit/north" in shown
+    assert shown.count("system") == 4
+
+
+def test_a_changed_ledger_is_told_from_a_true_one(browser: Browser) -> None:
+    with closing(sqlite3.connect(browser.unit.home.path / "ledger.db")) as connection:
+        connection.execute("UPDATE payload SET data = zeroblob(8) WHERE id GLOB 'plan:*'")
+        connection.commit()
+    page = browser.get("/ledger").text
+    assert "E901" in page
+    assert "checks out" not in text_of(page).replace("does not check out", "")
+
+
+def test_segments_show_names_and_sizes_and_whether_this_unit_took_part(browser: Browser) -> None:
+    shown = text_of(browser.get("/segments").text)
+    assert "often here, spends much 4,210 4,030 to 4,390" in shown
+    assert "a few too few to show" in shown
+    assert ", approved by this unit" in shown
+
+
+def test_a_result_that_was_changed_is_not_shown(browser: Browser) -> None:
+    path = browser.unit.segments
+    path.write_bytes(path.read_bytes().replace(b"4210", b"4211"))
+    shown = text_of(browser.get("/segments").text)
+    assert "E901" in shown
+    assert "4,211" not in shown
+
+
+def test_a_page_without_its_file_says_which_error_it_is(browser: Browser) -> None:
+    (browser.unit.home.path / "LOCAL" / "rights.db").unlink()
+    answer = browser.get("/requests")
+    assert (answer.status_code, "E801" in answer.text, 'role="alert"' in answer.text) == (500, True, True)
+    assert "E801" in browser.get("/").text, "the rest of the overview is there"
+    assert browser.get("/").status_code == 200
+
+
+def test_what_others_wrote_is_text(tmp_path: Path) -> None:
+    names = Names(features=(HOSTILE_LABEL, "spend"), ticket=f"{HOSTILE}\u202e\u0000; rm -rf ~", segment=HOSTILE)
+    unit = make_console_unit(tmp_path / "hostile", NOW, names)
+    browser = Browser(unit, Signer("ann", unit.key("ann"))).open()
+    for path, seen in (
+        (f"/plans/{unit.waiting[0].digest}", HOSTILE_LABEL),
+        ("/requests", f"{HOSTILE}[U+202E][U+0000]; rm -rf ~"),
+        ("/segments", HOSTILE),
+    ):
+        page = browser.get(path).text
+        assert " ".join(seen.split()) in Read.of(page).text
+        assert Read.of(page).active == []
+        assert "\u202e" not in page
+
+
+def test_a_ticket_is_one_word_of_its_command(tmp_path: Path) -> None:
+    unit = make_console_unit(tmp_path / "quoted", NOW, Names(ticket="-x; rm -rf ~ $(id)"))
+    browser = Browser(unit, None).open()
+    assert "'--ticket=-x; rm -rf ~ $(id)'" in text_of(browser.get("/requests").text)
+
+
+def test_pages_have_no_script_no_inline_style_and_name_no_other_host(browser: Browser) -> None:
+    plan = browser.unit.waiting[0].digest
+    for path in (
+        "/",
+        "/plans",
+        f"/plans/{plan}",
+        f"/plans/{plan}/outcome",
+        "/consent",
+        "/requests",
+        "/ledger",
+        "/segments",
+    ):
+        read = Read.of(browser.get(path).text)
+        assert read.active == []
+        assert [one for one in read.addresses if not one.startswith(("/", "#")) or one.startswith("//")] == []
+
+
+def test_a_unit_without_a_policy_in_its_ledger_has_pages_all_the_same(tmp_path: Path) -> None:
+    from tests.small_federation import make_federation
+
+    home = make_federation(tmp_path / "new", {"north": 8}).home("north")
+    shutil.copy(home.path / "policy.yaml", tmp_path / "segmentation.json")
+    browser = Browser(ConsoleUnit(tmp_path, home, (), tmp_path / "segmentation.json"), None).open()
+    assert "No policy is logged yet" in text_of(browser.get("/").text)
+    assert "Nothing waits" in text_of(browser.get("/plans").text)
+    assert "No request is open" in text_of(browser.get("/requests").text)
+    assert "Nothing has left this unit yet" in text_of(browser.get("/ledger").text)
