@@ -18,6 +18,9 @@ BLOCK_BYTES = 2**20
 
 BATCH_ROWS = 65_536
 
+PAGE_BYTES = 2**16
+"""What is read of a Parquet column at a time: pages, and not a row group, which may be hundreds of megabytes."""
+
 _HIDDEN: Final = (".", "_")
 """How names begin of what other programs leave in a folder: drafts, marks of success."""
 
@@ -81,7 +84,7 @@ class Files(Rows):
                 raise self._unreadable(part, error) from error
 
     def _parquet(self, part: Path, wanted: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(part) as file:
+        with pq.ParquetFile(part, pre_buffer=False, buffer_size=PAGE_BYTES) as file:
             yield from file.iter_batches(BATCH_ROWS, columns=wanted, use_threads=False)
 
     def _csv(self, part: Path, wanted: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
