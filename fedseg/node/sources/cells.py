@@ -1,12 +1,13 @@
 """Cells of a source's columns: which types can serve, and what a cell says, each by itself. Arrow in, Arrow out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fedseg.columns import ColumnType
+from fedseg.columns import Column, ColumnType
 from fedseg.errors import DataError, MissingColumnError
+from fedseg.table import table_schema
 
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$"
 """What counts as a number in a text column; NaN and infinity are spelled below."""
@@ -26,6 +27,21 @@ def identifiers_of(cells: pa.Array) -> list[bytes | None]:
 def read_cells(cells: pa.Array, kind: ColumnType) -> pa.Array:
     """A column of a source as a table has it: null where nothing can be read, each cell by itself."""
     return _READERS[kind](plain(cells))
+
+
+def table_batch(
+    keys: pa.Array, raw: pa.RecordBatch, names: Mapping[str, str], columns: tuple[Column, ...]
+) -> pa.RecordBatch:
+    """A batch of a table: the customers' pseudonyms, and the cells as `read_cells` reads them.
+
+    Args:
+        keys: Of `SUBJECT_TYPE`, null where a row names nobody.
+        raw: The source's own columns.
+        names: What the source calls a column of the table.
+        columns: Those of the table.
+    """
+    cells = (read_cells(raw.column(names[one.name]), one.type) for one in columns)
+    return pa.RecordBatch.from_arrays([keys, *cells], schema=table_schema(columns))
 
 
 def require_column(schema: pa.Schema, column: str, place: str) -> None:

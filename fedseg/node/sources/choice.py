@@ -1,12 +1,15 @@
 """Which adapter reads a unit's source: the settings say."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fedseg.errors import SettingsError
 from fedseg.node.sources.files import Files, files_of
 from fedseg.node.sources.rows import Rows
-from fedseg.node.sources.settings import SourceSettings
+from fedseg.node.sources.settings import SourceSettings, socket_path
+
+_EXTRAS: Final = {"duckdb": "sql", "postgresql": "postgres", "spark": "spark"}
+"""What installs what a source needs."""
 
 if TYPE_CHECKING:
     from fedseg.node.sources.view import FeatureView
@@ -39,30 +42,41 @@ def stored_rows(home: Path, settings: SourceSettings) -> Rows:
             from fedseg.node.sources.postgres import PostgresTable  # noqa: PLC0415 (an extra)
 
             return PostgresTable(settings.path, settings.table)
+        if settings.format == "spark":
+            from fedseg.node.sources.spark import SparkTable  # noqa: PLC0415 (an extra)
+
+            token = None if settings.token is None else home / settings.token
+            return SparkTable(Path(socket_path(settings.path)), settings.table, token)
         from fedseg.node.sources.duckdb_file import DuckDBTable  # noqa: PLC0415 (an extra)
 
         return DuckDBTable(home / settings.path, settings.table)
     except ImportError as error:
-        raise _missing(error, "postgres" if settings.format == "postgresql" else "sql") from error
+        raise _missing(error, _EXTRAS[settings.format]) from error
 
 
 def stored_files(home: Path, settings: SourceSettings) -> list[Path]:
-    """The files that hold the source; none if a database server does."""
-    return [] if settings.format == "postgresql" else files_of(home / settings.path, settings.format)
+    """The files that hold the source; none if a server does."""
+    return [] if settings.format in {"postgresql", "spark"} else files_of(home / settings.path, settings.format)
 
 
 def _view(home: Path, events: Rows, settings: SourceSettings) -> "FeatureView":
     assert settings.view is not None
     try:
+        if settings.format == "spark":
+            from fedseg.node.sources.spark import SparkTable  # noqa: PLC0415 (an extra)
+            from fedseg.node.sources.spark_view import SparkView  # noqa: PLC0415 (an extra)
+
+            assert isinstance(events, SparkTable)
+            return SparkView(events, settings.subject, settings.view)
         from fedseg.node.sources.view import FeatureView, public_tables  # noqa: PLC0415 (an extra)
     except ImportError as error:
-        raise _missing(error, "sql") from error
+        raise _missing(error, _EXTRAS.get(settings.format, "sql")) from error
     return FeatureView(events, settings.subject, settings.view, public_tables(home, settings.view))
 
 
 def _missing(error: ImportError, extra: str) -> SettingsError:
     return SettingsError(
         "the data source cannot be used",
-        why=f"the package {error.name} is not installed",
+        why=f"the package {error.name or 'pandas'} is not installed",
         fix=f"pip install 'fedseg[{extra}]'",
     )

@@ -1,5 +1,6 @@
 """The [source] settings of node.toml: where a unit's customers are, and how one row a customer comes out of events."""
 
+import re
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -10,8 +11,10 @@ from fedseg.node.sources.public_tables import LookupSettings
 _PARAMETERS: Final = frozenset({"host", "port", "user", "dbname"})
 _PART: Final = r"[A-Za-z_][A-Za-z0-9_$]{0,62}"
 
-DATABASES: Final = frozenset({"duckdb", "postgresql"})
+DATABASES: Final = frozenset({"duckdb", "postgresql", "spark"})
 """Formats with tables; fedseg only ever reads them."""
+
+_SOCKET: Final = re.compile(r"unix:(/[^\0?#%]{1,100})")
 
 
 def socket_url(url: str) -> str:
@@ -29,6 +32,18 @@ def socket_url(url: str) -> str:
     if parts.hostname or not given.get("host", "").startswith("/"):
         raise ValueError("host must be the directory of the database's socket: the data process has no network")
     return url
+
+
+def socket_path(url: str) -> str:
+    """The path of a socket on this machine, behind which Spark Connect listens: of unix:/run/fedseg-spark/connect.sock.
+
+    Raises:
+        ValueError: If it is another address.
+    """
+    found = _SOCKET.fullmatch(url)
+    if found is None:
+        raise ValueError("must look like unix:/run/fedseg-spark/connect.sock: the data process has no network")
+    return found[1]
 
 
 class ViewSettings(BaseModel):
@@ -54,7 +69,8 @@ class ViewSettings(BaseModel):
     memory_mb: Annotated[int, Field(ge=64, le=2**20)] | None = None
     """Most memory for the customers of one pass; 1024 unless said."""
     passes: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """How often the events are read, each time for a part of the customers; 1 unless said. No result depends on it."""
+    """How often the events are read, each time for a part of the customers; 1 unless said. In Spark, among how many
+    tasks the customers are divided; as Spark is set unless said. No result depends on it."""
 
     @model_validator(mode="after")
     def _looks_up_texts(self) -> Self:
@@ -72,23 +88,29 @@ class SourceSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     path: str
-    """File, folder or pattern, relative to the home; or the URL of a PostgreSQL database."""
-    format: Literal["csv", "parquet", "duckdb", "postgresql"]
+    """File, folder or pattern, relative to the home; or the URL of a PostgreSQL database, or of Spark's socket."""
+    format: Literal["csv", "parquet", "duckdb", "postgresql", "spark"]
     subject: str
     """Column with the customer's identifier; hashed with the unit's own key as it is read."""
     columns: dict[str, str] = {}
     """Column in the source by feature name, where they differ."""
     table: Annotated[str, Field(pattern=rf"^{_PART}\.{_PART}$")] | None = None
     """SCHEMA.TABLE, in a database."""
+    token: str | None = None
+    """File with the token that Spark asks for, relative to the home."""
     view: ViewSettings | None = None
     """Where the source holds events, and not one row a customer."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.table is not None) != (self.format in DATABASES):
-            raise ValueError("duckdb and postgresql need a table, such as public.customers; files have none")
+            raise ValueError("duckdb, postgresql and spark need a table, such as public.customers; files have none")
+        if self.token is not None and self.format != "spark":
+            raise ValueError("only spark is asked with a token")
         if self.format == "postgresql":
             socket_url(self.path)
+        if self.format == "spark":
+            socket_path(self.path)
         return self
 
     @property

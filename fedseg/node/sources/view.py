@@ -92,19 +92,22 @@ class FeatureView(Rows):
 
     def require_readable(self) -> None:
         """No cell of an event is missing only because it cannot be read."""
+        for name in self.unreadable():
+            raise DataError(
+                f"column {name!r} holds something else than {self.view.columns[name]}",
+                why="some events have a cell there that cannot be read so, or has too many digits",
+                fix="correct the events, or say in [source.view.columns] what the column holds; empty for missing",
+            )
+
+    def unreadable(self) -> list[str]:
+        """The columns with such a cell."""
         kinds = list(self.columns.values())
         unread = ", ".join(
             f"count(*) FILTER (WHERE c{number} IS NOT NULL AND TRY_CAST(c{number} AS {kind.sql}) IS NULL) > 0"
             for number, kind in enumerate(kinds)
         )
         (batch,) = self._answers(f"SELECT {unread} FROM {_EVENTS}")  # noqa: S608 (our own text)
-        for name, cells in zip(self.columns, batch.columns, strict=True):
-            if cells[0].as_py():
-                raise DataError(
-                    f"column {name!r} holds something else than {self.view.columns[name]}",
-                    why="some events have a cell there that cannot be read so, or has too many digits",
-                    fix="correct the events, or say in [source.view.columns] what the column holds; empty for missing",
-                )
+        return [name for name, cells in zip(self.columns, batch.columns, strict=True) if cells[0].as_py()]
 
     def _typed(self) -> str:
         """The events with cells as the settings say, missing where that cannot be."""
