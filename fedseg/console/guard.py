@@ -73,8 +73,17 @@ async def form_of(request: Request, origin: str) -> dict[str, str]:
         raise _unfit("it comes from a page of somebody else")
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         raise _unfit("it is no form")
+    return read_form(await _body_of(request))
+
+
+def read_form(body: bytes) -> dict[str, str]:
+    """The fields of a form as browsers write it (`application/x-www-form-urlencoded`), each once.
+
+    Raises:
+        ConsoleAccessError: If it is no such form.
+    """
     try:
-        text = (await _body_of(request)).decode("ascii")
+        text = body.decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=FIELDS_MAX)
     except ValueError as error:
         raise _unfit("it is no form") from error

@@ -2,12 +2,16 @@
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedseg.console import guard
-from fedseg.console.guard import BODY_BYTES_MAX
+from fedseg.console.guard import BODY_BYTES_MAX, read_form
 from fedseg.console.plans import Signer, require_signer
 from fedseg.console.serving import run
 from fedseg.console.session import COOKIE, IDLE_SECONDS, LINK_SECONDS, SESSION_SECONDS
@@ -147,6 +151,17 @@ def test_a_form_is_small_whole_and_spelled_one_way(browser: Browser) -> None:
         assert browser.send("POST", path, body, sent).status_code == 403
     typed = {**sent, "Content-Type": "multipart/form-data; boundary=x"}
     assert browser.send("POST", path, good.encode(), typed).status_code == 403
+
+
+@given(st.dictionaries(st.text(), st.text(), min_size=1, max_size=16))
+def test_a_form_is_read_as_it_was_filled_in(fields: dict[str, str]) -> None:
+    assert read_form(urlencode(fields).encode()) == fields
+
+
+@given(st.binary(max_size=200) | st.text(alphabet="%=&+;ab0fF").map(str.encode))
+def test_whatever_is_sent_as_a_form_is_one_or_is_refused(body: bytes) -> None:
+    with suppress(ConsoleAccessError):
+        read_form(body)
 
 
 def test_a_body_without_end_is_cut_off(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
