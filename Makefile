@@ -106,7 +106,7 @@ test-statistical: $(VENV)/.installed-test postgres
 test-extras: $(EXTRAS)/.installed go-tools checkers java
 	$(call within,$(BUDGET_EXTRAS)) $(EXTRAS)/bin/python -m pytest -m extras tests/extras tests/foreign
 
-test-docs: $(VENV)/.installed-test proxy-tools
+test-docs: $(VENV)/.installed-test chromium proxy-tools
 	$(call within,$(BUDGET_DOCS)) $(PYTEST) $(SHARED) -m docs
 
 soak: $(VENV)/.installed-test

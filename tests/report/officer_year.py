@@ -33,7 +33,9 @@ class Reading:
     def bodies(self, kind: str, first: str = "", last: str = "9999") -> list[dict[str, Any]]:
         days = ("released_on", "approved_at", "refused_on", "closed_on", "made_on")
         found = [one["body"] for one in self.entries if one["kind"] == kind]
-        return [one for one in found if any(first <= one.get(day, "0") <= last for day in days) or kind == "policy"]
+        return [
+            one for one in found if kind == "policy" or any(day in one and first <= one[day] <= last for day in days)
+        ]
 
     def spent(self, first: str = "", last: str = "9999") -> Fraction:
         return sum((Fraction(one["charge"]["rho"]) for one in self.bodies("release", first, last)), Fraction(0))

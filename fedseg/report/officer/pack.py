@@ -103,8 +103,9 @@ def check(folder: Path) -> OfficerReport:
         signed_off=stated.signed_off.value() if stated.signed_off else None,
         noise_audit=_read(noise, LIMIT_BYTES) if noise.exists() else None,
     )
+    members = unpack(_read(folder / BUNDLE, BUNDLE_LIMIT_BYTES))
     try:
-        report, files = make(unpack(_read(folder / BUNDLE, BUNDLE_LIMIT_BYTES)), question)
+        report, files = make(members, question)
     except (SettingsError, DataError) as error:
         raise _changed(DOCUMENT, error.why) from error
     for name, content in files.items():
