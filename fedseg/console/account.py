@@ -1,6 +1,6 @@
 """What the unit has spent, day by day, replayed from its ledger; nothing here is remembered between two pages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
@@ -16,6 +16,8 @@ from fedseg.privacy.entries import unit_body
 from fedseg.privacy.noise import SystemNoise
 from fedseg.privacy.state import AccountState, Caps, Reservation, apply_entry
 
+PLANS_MAX: Final = 50
+"""Most plans on the overview: the latest; `fedseg budget show` has all."""
 WIDTH: Final = 720
 HEIGHT: Final = 180
 """Of the burn-down's drawing, in its own units."""
@@ -79,7 +81,8 @@ class AccountFacts:
     """Whether any noise came from elsewhere than the system's randomness."""
     days: Sequence[Day]
     plans: Sequence[PlanLine]
-    """The latest first."""
+    """The latest first, at most `PLANS_MAX`."""
+    plans_left_out: int
     purposes: Sequence[PurposeLine]
 
 
@@ -93,7 +96,8 @@ def account_of(home: NodeHome, today: date) -> AccountFacts:
     with home.ledger() as ledger:
         entries = ledger.entries()
         state, days = _replay(entries)
-        plans = [_plan_line(ledger, one, state, today) for one in reversed([*state.reservations.values()])]
+        latest = [*state.reservations.values()][: -PLANS_MAX - 1 : -1]
+        plans = [_plan_line(ledger, one, state, today) for one in latest]
     cap = Fraction(0) if state.caps is None else state.caps.rho_cap
     return AccountFacts(
         caps=state.caps,
@@ -105,13 +109,14 @@ def account_of(home: NodeHome, today: date) -> AccountFacts:
         simulated=bool(state.noise_sources - {SystemNoise.label}),
         days=days,
         plans=plans,
+        plans_left_out=len(state.reservations) - len(plans),
         purposes=_purposes(state),
     )
 
 
-def plan_name(ledger: Ledger, plan_sha256: str) -> str:
-    """The name of an approved plan; the beginning of its hash if this version cannot read it."""
-    document = ledger.payload(f"plan:{plan_sha256}")
+def plan_name(plan_sha256: str, payload: Callable[[str], bytes | None]) -> str:
+    """The name of an approved plan among a ledger's payloads; the beginning of its hash if it cannot be read."""
+    document = payload(f"plan:{plan_sha256}")
     try:
         return plan_sha256[:16] if document is None else parse_plan(document).name
     except PlanError:
@@ -154,7 +159,7 @@ def _plan_line(ledger: Ledger, one: Reservation, state: AccountState, today: dat
         words = "finished"
     else:
         words = answered
-    return PlanLine(plan_name(ledger, one.plan_sha256), one, _epsilon(one.rho, state), words)
+    return PlanLine(plan_name(one.plan_sha256, ledger.payload), one, _epsilon(one.rho, state), words)
 
 
 def _purposes(state: AccountState) -> list[PurposeLine]:

@@ -137,18 +137,18 @@ def ledger_of(home: NodeHome) -> LedgerPage:
     except VerificationError as error:
         return LedgerPage(error, (), (), (), (), 0)
     note = facts.raw.notes[-1][1]
-    releases = _releases(home, facts)
+    releases = _releases(facts)
     return LedgerPage(
         facts,
         note.splitlines(),
         _cosignatures(note, facts.origin),
-        releases[:LINES_MAX],
+        releases,
         [
             RefusalLine(entry.seq, body.refused_on, body.plan_sha256)
             for entry in reversed(facts.raw.entries[1:])
             if isinstance(body := unit_body(entry), RefusalBody)
         ],
-        max(0, len(releases) - LINES_MAX),
+        len(facts.releases) - len(releases),
     )
 
 
@@ -190,31 +190,28 @@ def _next_command(home: NodeHome, one: OpenRequest, notices: Sequence[Notice]) -
     )
 
 
-def _releases(home: NodeHome, facts: LedgerFacts) -> list[ReleaseLine]:
-    delta = None if facts.account.caps is None else facts.account.caps.delta
-    names: dict[str, str] = {}
-    lines: list[ReleaseLine] = []
+def _releases(facts: LedgerFacts) -> list[ReleaseLine]:
+    """The latest releases, the latest first."""
+    if facts.account.caps is None:
+        return []
+    delta = facts.account.caps.delta
     proven = {(one.plan_sha256, one.step): one for one in facts.releases}
-    with home.ledger() as ledger:
-        for entry in facts.raw.entries[1:]:
-            body = unit_body(entry)
-            if not isinstance(body, ReleaseBody) or delta is None:
-                continue
-            found = proven[body.plan_sha256, body.step]
-            if body.plan_sha256 not in names:
-                names[body.plan_sha256] = plan_name(ledger, body.plan_sha256)
-            lines.append(
-                ReleaseLine(
-                    entry=entry.seq,
-                    day=body.released_on,
-                    plan=names[body.plan_sha256],
-                    step=body.step + 1,
-                    integers=found.integers,
-                    noise=found.noise_source,
-                    epsilon_after=shown_epsilon(epsilon_of(found.rho_spent_after, delta)),
-                )
-            )
-    return lines[::-1]
+    bodies = [(entry.seq, unit_body(entry)) for entry in facts.raw.entries[1:]]
+    latest = [(seq, body) for seq, body in bodies if isinstance(body, ReleaseBody)][: -LINES_MAX - 1 : -1]
+    payload = facts.raw.payloads.get
+    names = {sha256: plan_name(sha256, payload) for sha256 in {body.plan_sha256 for _, body in latest}}
+    return [
+        ReleaseLine(
+            entry=seq,
+            day=body.released_on,
+            plan=names[body.plan_sha256],
+            step=body.step + 1,
+            integers=proven[body.plan_sha256, body.step].integers,
+            noise=body.noise_source,
+            epsilon_after=shown_epsilon(epsilon_of(body.rho_spent_after, delta)),
+        )
+        for seq, body in latest
+    ]
 
 
 def _cosignatures(note: str, origin: str) -> list[Cosignature]:
