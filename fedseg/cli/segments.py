@@ -11,6 +11,7 @@ from fedseg.cli.output import Format, FormatOption, show, table
 from fedseg.errors import SettingsError, VerificationError
 
 if TYPE_CHECKING:
+    from fedseg.segments.compare import Comparison
     from fedseg.segments.page import PlanTerms
     from fedseg.segments.segmentation import Segment, Segmentation, SignedSegmentation
 
@@ -41,6 +42,37 @@ def describe(
 
 
 @app.command()
+def diff(
+    earlier: Annotated[Path, typer.Argument(help="An earlier segmentation.json, or its run.", exists=True)],
+    later: Annotated[Path, typer.Argument(help="A later one with the same features.", exists=True)],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Pair the segments of two results by what they are like, and list the numbers whose ranges part."""
+    from dataclasses import asdict
+
+    from fedseg.segments.compare import compare
+
+    before, now = signed_at(earlier).segmentation, signed_at(later).segmentation
+    found = compare(before, now)
+    data = {"before": before.name, "now": now.name} | asdict(found)
+    show(format_, data, lambda: "\n".join([*_warning(before), *_warning(now), *_differences(found)]))
+
+
+def _differences(found: "Comparison") -> list[str]:
+    from fedseg.segments.advice import ON_COMPARISON
+
+    lines: list[str] = []
+    for one in found.pairs:
+        shaky = "" if one.stable else " (shaky)"
+        lines.append(f"{one.number}  {one.name}: most like {one.number_before}  {one.name_before}{shaky}")
+        lines += [f"   {change.what}: {change.before} before, {change.now} now" for change in one.changes]
+        lines += [] if one.changes else ["   all ranges meet"]
+    lines += [f"{number}  {name}: new, or too much changed to be known again" for number, name in found.new]
+    lines += [f"gone: {number}  {name}" for number, name in found.gone]
+    return [*lines, "", *_wrapped(ON_COMPARISON)]
+
+
+@app.command()
 def page(
     place: Annotated[Path, typer.Argument(help="segmentation.json, or the directory of a run.", exists=True)],
     out: Annotated[Path, typer.Option(help="The file to write.", dir_okay=False)] = Path("segments.html"),
@@ -51,14 +83,19 @@ def page(
         list[Path] | None,
         typer.Option(help="A unit's policy; those of the run by default. Repeatable.", exists=True, dir_okay=False),
     ] = None,
+    earlier: Annotated[
+        Path | None, typer.Option(help="An earlier result, or its run: the page says what has changed.", exists=True)
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Write the page for marketers: each segment's profile, how sure it is, what may be done with it. For a browser."""
-    policies = write_page_of(place, out, plan=plan, policies=policy or ())
+    policies = write_page_of(place, out, plan=plan, policies=policy or (), earlier=earlier)
     show(format_, {"html": str(out), "policies": policies}, lambda: _page(out, policies))
 
 
-def write_page_of(place: Path, out: Path, *, plan: Path | None = None, policies: Sequence[Path] = ()) -> int:
+def write_page_of(
+    place: Path, out: Path, *, plan: Path | None = None, policies: Sequence[Path] = (), earlier: Path | None = None
+) -> int:
     """Write the page about the result in a file or in a run's directory; returns how many policies it rests on."""
     from fedseg.policy.document import load_policy
     from fedseg.segments.page import write_page
@@ -70,6 +107,7 @@ def write_page_of(place: Path, out: Path, *, plan: Path | None = None, policies:
         out,
         plan=_terms(plans[0], signed.segmentation.plan_sha256) if plans else None,
         policies=[load_policy(one.read_bytes()) for one in found],
+        earlier=None if earlier is None else signed_at(earlier),
     )
     return len(found)
 

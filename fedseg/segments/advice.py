@@ -61,6 +61,13 @@ ON_BOUNDS = (
 )
 """What learned bounds are worth."""
 
+ON_COMPARISON = (
+    "A number is listed where its ranges then and now do not meet. Each run draws the borders of its segments anew, "
+    "and with other noise they fall otherwise; the ranges do not count that in. So believe a change that is large, of "
+    "a segment that was stable both times. Nobody can say which customers went where: no list of them exists."
+)
+"""What a comparison of two results is worth."""
+
 
 def on_spread(spread: Spread) -> str:
     """Between which numbers most customers of a segment lie; empty if the noise hides it."""

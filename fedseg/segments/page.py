@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from fedseg.errors import DataError, StorageError, VerificationError
 from fedseg.policy.document import Policy
-from fedseg.segments.advice import CLIPPED, ON_CLIPPING, on_number, on_other, on_stability, suggestions
+from fedseg.segments.advice import CLIPPED, ON_CLIPPING, ON_COMPARISON, on_number, on_other, on_stability, suggestions
 from fedseg.segments.allowed import allowed
+from fedseg.segments.compare import compare
 from fedseg.segments.profile import Line, profile
 from fedseg.segments.segmentation import GroupValue, Segment, SignedSegmentation
 from fedseg.segments.telling import percent
@@ -61,15 +62,22 @@ class _Sheet:
         return [line for line in self.lines if line.notable]
 
 
-def write_page(signed: SignedSegmentation, out: Path, *, plan: PlanTerms | None, policies: Sequence[Policy]) -> None:
+def write_page(
+    signed: SignedSegmentation,
+    out: Path,
+    *,
+    plan: PlanTerms | None,
+    policies: Sequence[Policy],
+    earlier: SignedSegmentation | None = None,
+) -> None:
     """Write the page into the file `out`, replacing it in one step.
 
     Raises:
-        DataError: If the result holds learned bounds, not segments.
+        DataError: If the result holds learned bounds, not segments, or the earlier one has other features.
         VerificationError: If its segments do not have the same features.
         StorageError: If the file cannot be written.
     """
-    page = render(signed, plan=plan, policies=policies).encode()
+    page = render(signed, plan=plan, policies=policies, earlier=earlier).encode()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _replace(out, page)
@@ -90,7 +98,13 @@ def _replace(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def render(signed: SignedSegmentation, *, plan: PlanTerms | None, policies: Sequence[Policy]) -> str:
+def render(
+    signed: SignedSegmentation,
+    *,
+    plan: PlanTerms | None,
+    policies: Sequence[Policy],
+    earlier: SignedSegmentation | None = None,
+) -> str:
     """The whole page. The same result, plan and policies give the same bytes.
 
     Raises:
@@ -116,6 +130,9 @@ def render(signed: SignedSegmentation, *, plan: PlanTerms | None, policies: Sequ
             hidden=[one.name for one in result.segments if one.suppressed],
             other=None if result.other is None else on_other(result.other, plan.min_segment_size if plan else None),
             allowed=allowed(policies),
+            earlier=None if earlier is None else earlier.segmentation,
+            on_comparison=ON_COMPARISON,
+            since=None if earlier is None else compare(earlier.segmentation, result),
             number=on_number(result.findings.choice),
             hints=suggestions(result.findings),
             clipped=CLIPPED,

@@ -41,6 +41,20 @@ def test_a_result_alone_has_a_page_that_claims_less(cli: Cli, run: Path) -> None
     assert "You may not" in (cli.folder / "segments.html").read_text("utf-8")
 
 
+def test_two_results_are_compared_in_the_terminal_and_on_the_page(cli: Cli, run: Path) -> None:
+    data = cli.here("segments", "diff", run, run / "segmentation.json", "--format", "json").envelope["data"]
+    assert [(one["number"], one["number_before"], one["changes"]) for one in data["pairs"]] == [
+        (number, number, []) for number in range(1, len(data["pairs"]) + 1)
+    ]
+    assert (data["new"], data["gone"]) == ([], [])
+    ended = cli.here("segments", "diff", run, run)
+    assert "all ranges meet" in ended.out
+    assert "Nobody can say which customers went where" in " ".join(ended.out.split())
+    ended = cli.here("segments", "page", run, "--earlier", run)
+    assert ended.code == 0, ended.err
+    assert "Since an earlier result" in (cli.folder / "segments.html").read_text("utf-8")
+
+
 def test_another_plan_is_refused(cli: Cli, run: Path) -> None:
     plan = Path(shutil.copy(run / "plan.toml", cli.folder / "other.toml"))
     plan.write_text(plan.read_text("utf-8").replace("min_segment_size = ", "min_segment_size = 1"), "utf-8")

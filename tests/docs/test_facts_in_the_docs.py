@@ -211,6 +211,7 @@ def test_the_json_of_every_command_has_the_keys_that_are_documented(
         "fedseg segments show": ["."],
         "fedseg segments describe": ["."],
         "fedseg segments page": ["."],
+        "fedseg segments diff": [".", "."],
         "fedseg report": ["."],
         "fedseg explain": ["E401"],
         "fedseg version": [],

@@ -84,6 +84,17 @@ def test_what_is_allowed_comes_from_the_policies_alone(page: str) -> None:
     assert "so it cannot say. Until you have them, take nothing as allowed" in without
 
 
+def test_what_has_changed_since_an_earlier_result_is_told_with_what_that_is_worth() -> None:
+    before = signed(
+        segment(HOSTILE, 200, number(90, 80, 100)), segment("Old", 250, number(950, 900, 990)), name=HOSTILE
+    )
+    page = render(result(), plan=TERMS, policies=[POLICY], earlier=before)
+    assert "<script" not in page
+    assert "is most like what was called <bdi>Old</bdi>." in page
+    assert "<bdi>customers</bdi>: 250 then, <b>400</b> now" in page
+    assert "Each run draws the borders of its segments anew" in page
+
+
 def test_a_rehearsal_says_so() -> None:
     assert "A rehearsal, not a result." in render(signed(noise="simulated"), plan=None, policies=[])
 
