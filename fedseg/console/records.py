@@ -3,17 +3,15 @@
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Final
 
 from fedseg.audit.facts import LedgerFacts
 from fedseg.audit.verify import verify_ledger
 from fedseg.console.account import plan_name
+from fedseg.console.witnesses import WitnessFacts, witnesses_of
 from fedseg.errors import FedsegError, SettingsError, VerificationError
-from fedseg.ledger.cosignature import TIMESTAMP_BYTES
-from fedseg.ledger.keys import ML_DSA_SIGNATURE_BYTES, SIGNATURE_BYTES
-from fedseg.ledger.notes import parse_note
 from fedseg.node.home import NodeHome
 from fedseg.node.rights.register import OpenRequest
 from fedseg.policy.notices import Notice, is_escalated
@@ -79,23 +77,14 @@ class RefusalLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Cosignature:
-    """What stands below the newest checkpoint in the name of a witness. Nobody here has checked it."""
-
-    name: str
-    kind: str
-    at: datetime | None
-    """When, as it says; None if it says no time."""
-
-
-@dataclass(frozen=True, slots=True)
 class LedgerPage:
     """A ledger that checks out, or does not."""
 
     facts: LedgerFacts | VerificationError
     checkpoint: Sequence[str]
     """Lines of the newest checkpoint's note."""
-    cosignatures: Sequence[Cosignature]
+    witnesses: WitnessFacts | None
+    """None if the ledger does not check out."""
     releases: Sequence[ReleaseLine]
     """The latest first."""
     refusals: Sequence[RefusalLine]
@@ -135,13 +124,12 @@ def ledger_of(home: NodeHome) -> LedgerPage:
     try:
         facts = verify_ledger(home.path / "ledger.db", home.key.public)
     except VerificationError as error:
-        return LedgerPage(error, (), (), (), (), 0)
-    note = facts.raw.notes[-1][1]
+        return LedgerPage(error, (), None, (), (), 0)
     releases = _releases(facts)
     return LedgerPage(
         facts,
-        note.splitlines(),
-        _cosignatures(note, facts.origin),
+        facts.raw.notes[-1][1].splitlines(),
+        witnesses_of(home.path, facts),
         releases,
         [
             RefusalLine(entry.seq, body.refused_on, body.plan_sha256)
@@ -214,15 +202,6 @@ def _releases(facts: LedgerFacts) -> list[ReleaseLine]:
     ]
 
 
-def _cosignatures(note: str, origin: str) -> list[Cosignature]:
-    """The lines below a checkpoint that are not the log's own."""
-    return [
-        Cosignature(line.name, _kind(len(line.signature)), _time_in(line.signature))
-        for line in parse_note(note).signatures
-        if line.name != origin
-    ]
-
-
 def _published(place: Path, is_approved: Callable[[str], bool]) -> Published:
     path = place / "segmentation.json" if place.is_dir() else place
     try:
@@ -237,19 +216,3 @@ def _published(place: Path, is_approved: Callable[[str], bool]) -> Published:
     except FedsegError as error:
         return Published(str(place), error, approved=False)
     return Published(str(place), signed, is_approved(signed.segmentation.plan_sha256))
-
-
-def _kind(length: int) -> str:
-    """Which signature has so many bytes with its time."""
-    kinds = {TIMESTAMP_BYTES + SIGNATURE_BYTES: "Ed25519", TIMESTAMP_BYTES + ML_DSA_SIGNATURE_BYTES: "ML-DSA-44"}
-    return kinds.get(length, "unknown")
-
-
-def _time_in(signature: bytes) -> datetime | None:
-    """When a cosignature says it was made (c2sp.org/tlog-cosignature)."""
-    if _kind(len(signature)) == "unknown":
-        return None
-    try:
-        return datetime.fromtimestamp(int.from_bytes(signature[:TIMESTAMP_BYTES]), UTC)
-    except (OverflowError, ValueError):
-        return None

@@ -12,6 +12,10 @@ import pytest
 
 from fedseg.console.account import HEIGHT, WIDTH, Day, account_of, steps
 from fedseg.console.plans import Signer
+from fedseg.console.witnesses import COSIGNED_FILE, ROLLED_BACK_FILE
+from fedseg.ledger.cosignature import cosign
+from fedseg.ledger.keys import SigningKey
+from fedseg.ledger.reading import read_ledger
 from fedseg.privacy.account import PrivacyAccount
 from fedseg.privacy.budget import epsilon_of, shown_epsilon
 from tests.console.conftest import NOW, Browser
@@ -217,3 +221,44 @@ def test_a_unit_without_a_policy_in_its_ledger_has_pages_all_the_same(tmp_path: 
     assert "Nothing waits" in text_of(browser.get("/plans").text)
     assert "No request is open" in text_of(browser.get("/requests").text)
     assert "Nothing has left this unit yet" in text_of(browser.get("/ledger").text)
+
+
+def cosigned(unit: ConsoleUnit, name: str) -> str:
+    """The newest checkpoint of the unit's ledger, cosigned by a witness of this name."""
+    newest = read_ledger(unit.home.path / "ledger.db").notes[-1][1]
+    return cosign(newest, name, SigningKey.generate(), NOW)
+
+
+def test_who_has_cosigned_the_ledger_and_how_far_is_shown(browser: Browser) -> None:
+    home = browser.unit.home.path
+    (home / COSIGNED_FILE).write_text(cosigned(browser.unit, "witness.example/<b>w1</b>"), "utf-8")
+    size = len(browser.unit.kinds())
+    shown = text_of(browser.get("/ledger").text)
+    assert f"The first {size} of {size} entries are cosigned." in shown
+    assert "witness.example/<b>w1</b> Ed25519 2026-11-23 09:00" in shown
+    assert "No witness." not in shown
+    browser.decide("approve")
+    assert f"The first {size} of {size + 1} entries are cosigned; what is newer is not yet" in text_of(
+        browser.get("/ledger").text
+    )
+
+
+@pytest.mark.parametrize("name", [COSIGNED_FILE, ROLLED_BACK_FILE])
+def test_a_ledger_that_was_put_back_is_told_from_the_newest(browser: Browser, tmp_path: Path, name: str) -> None:
+    home = browser.unit.home.path
+    shutil.copy(home / "ledger.db", tmp_path / "yesterday.db")
+    browser.decide("approve")
+    later = cosigned(browser.unit, "w1")
+    shutil.copy(tmp_path / "yesterday.db", home / "ledger.db")
+    (home / name).write_text(later, "utf-8")
+    page = browser.get("/ledger").text
+    assert "This ledger is an older copy, or one of two." in text_of(page)
+    assert 'role="alert"' in page
+
+
+@pytest.mark.parametrize("note", ["", "no note", "\u202e\n\n\N{EM DASH} x AAAA\n", "x" * 70_000])
+def test_what_is_no_checkpoint_of_this_ledger_counts_for_nothing(browser: Browser, note: str) -> None:
+    (browser.unit.home.path / COSIGNED_FILE).write_text(note, "utf-8")
+    shown = text_of(browser.get("/ledger").text)
+    assert "A file with a checkpoint says nothing." in shown
+    assert "No witness." in shown
