@@ -1,19 +1,30 @@
-"""How fast a unit computes its statistics, beside Lloyd iterations of scikit-learn on the same rows.
+"""How fast a unit computes its statistics, beside the kernel of Lloyd's iteration in scikit-learn on the same rows.
 
-`all-rounds` is all that a unit computes in a whole run, noise included, beside a Lloyd iteration for each round, and
-`server` what that run costs the server. `memory` is the statistic of one round. From files the time holds all a
-unit does in a round: read, hash identifiers, check lines, encode, keep one row a customer, assign, clip, sum.
+`memory` is the statistic of one round from encoded rows, by array operations, and `memory-numba` with `fedseg[numba]`,
+where it is installed; both and the kernel take turns. The kernel gets the rows as the floats it needs, unmeasured; the
+ratio is to it on one thread, and `ratio_to_threads` as scikit-learn calls it, on all. `all-rounds` is all that a unit
+computes in a whole run, noise included, beside an iteration for each round, and `server` what that run costs the
+server. From files the time holds all a unit does in a round: read, hash identifiers, check lines, encode, keep one row
+a customer, assign, clip, sum.
+
+With `--from-parquet` it is instead one pass over a file of so many rows with ten features in a process of its own, and
+the gate over a register of a twentieth as many customers; see `benchmarks/large_unit.py`.
 
 Times are the processor's, medians of several runs. `beyond_data_mb` is the most memory that arrays take besides the
 customers themselves, where these are in memory; `reply_kb` the largest reply.
 """
 
+import json
+import os
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import partial
@@ -24,22 +35,28 @@ import pyarrow as pa
 import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
+from sklearn.cluster._k_means_lloyd import lloyd_iter_chunked_dense
+from threadpoolctl import threadpool_limits
 
+from benchmarks import large_unit
 from benchmarks.output import Row, parser, show
+from fedseg.clustering import statistics as unit_statistics
 from fedseg.clustering.algorithm import Aggregate, Settings, State, init, next_request, step
+from fedseg.clustering.cell_loop import cell_vectors
 from fedseg.clustering.encode import encode
 from fedseg.clustering.features import FEATURE_MAX, NumericFeature
 from fedseg.clustering.lattice import Lattice, Statistic, StepTerms
 from fedseg.clustering.request import RoundRequest
 from fedseg.clustering.schedule import Budget, Profile, step_terms
 from fedseg.clustering.statistics import VECTOR_ENTRIES, customer_vectors, summarize
+from fedseg.compiled import compiled
 from fedseg.node.home import NodeHome, NodeSettings
 from fedseg.node.source import open_source, subject_key
 from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy.consent import ConsentEvent, fold
 from fedseg.policy.document import load_policy
 from fedseg.policy.gate import admit, decide
+from fedseg.privacy import sensitive
 from fedseg.privacy.budget import PrivacyBudget, rho_of
 from fedseg.privacy.noise import SystemNoise, discrete_gaussian
 from fedseg.privacy.sensitive import sum_of_rows
@@ -51,25 +68,89 @@ EPSILON, DELTA = Fraction(1), Fraction(1, 10**6)
 PURPOSE = "fedseg:SegmentStatistics"
 
 
+PEERS = ("one thread", "all threads")
+
+
 def main() -> None:
     """Measure and print."""
     options = parser(__doc__ or "")
     options.add_argument("--rows", type=int, default=200_000)
     options.add_argument("--repetitions", type=int, default=5)
+    options.add_argument("--from-parquet", action="store_true", help="one pass over a file of so many rows instead")
     chosen = options.parse_args()
-    rows = _all_rounds(chosen.rows, 10, 16, min(chosen.repetitions, 3))
-    for d, k in ((3, 5), (10, 8), (10, 64)):
-        points, request = _points(chosen.rows, d), _request(d, k)
-        peer = _seconds(partial(_lloyd, points, k), chosen.repetitions)
-        ours = _seconds(partial(_statistic, points, request, LATTICE), chosen.repetitions)
-        rows.append(_row("memory", chosen.rows, d, k, ours=ours, peer=peer))
-    points = _points(chosen.rows // 4, 3)
-    peer = _seconds(partial(_lloyd, points, 5), chosen.repetitions)
+    rows = _from_parquet(chosen.rows) if chosen.from_parquet else _measured(chosen.rows, chosen.repetitions)
+    show(rows, chosen.format)
+
+
+def _measured(n: int, repetitions: int) -> list[Row]:
+    rows = _all_rounds(n, 10, 16, min(repetitions, 3))
+    for d, k in ((3, 5), (10, 8), (10, 16), (10, 64)):
+        rows.extend(_in_memory(n, d, k, repetitions))
+    points = _points(n // 4, 3)
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("csv", "parquet"):
             run = _unit(Path(folder) / kind, kind, points)
-            rows.append(_row(kind, len(points), 3, 5, ours=_seconds(run, 3), peer=peer))
-    show(rows, chosen.format)
+            rows.append(_row(kind, len(points), 3, 5, _in_turns({"ours": run, **_peers(points, 5)}, 3)))
+    return rows
+
+
+def _in_memory(n: int, d: int, k: int, repetitions: int) -> list[Row]:
+    """One statistic, each way to compute it in its turn."""
+    points, request = _points(n, d), _request(d, k)
+
+    def arrays() -> None:
+        with _without_numba():
+            _statistic(points, request, LATTICE)
+
+    ours: dict[str, Callable[[], object]] = {"memory": arrays}
+    if compiled(cell_vectors) is not None:
+        ours["memory-numba"] = partial(_statistic, points, request, LATTICE)
+    taken = _in_turns({**ours, **_peers(points, k)}, repetitions)
+    return [_row(name, n, d, k, taken | {"ours": taken[name]}) for name in ours]
+
+
+@contextmanager
+def _without_numba() -> Iterator[None]:
+    """As if it was not installed."""
+    unit_statistics.compiled = sensitive.compiled = lambda _: None
+    try:
+        yield
+    finally:
+        unit_statistics.compiled = sensitive.compiled = compiled
+
+
+def _from_parquet(n: int) -> list[Row]:
+    """A pass over a file, and decisions on a twentieth as many customers, each in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "unit"
+        large_unit.write(home, n)
+        passed = _apart("pass", home)
+        (home / "LOCAL/customers.parquet").unlink()
+        large_unit.give_consent(home, n // 20)
+        decided = _apart("consent", home)
+    return [_of_process("parquet-pass", n, passed), _of_process("consent", n // 20, decided)]
+
+
+def _apart(what: str, home: Path) -> Mapping[str, float]:
+    command = [sys.executable, "-m", "benchmarks.large_unit", what, str(home)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    measured: Mapping[str, float] = json.loads(run.stdout)
+    return measured
+
+
+def _of_process(source: str, n: int, measured: Mapping[str, float]) -> Row:
+    return {
+        "source": source + ("-numba" if measured["numba"] else ""),
+        "n": n,
+        "d": len(large_unit.FEATURES),
+        "k": large_unit.CELLS,
+        "cpu_seconds": measured["cpu_seconds"],
+        "cpu_seconds_per_million": measured["cpu_seconds"] / n * 1e6,
+        "rows_per_second": round(n / measured["cpu_seconds"]),
+        "cpu_ratio_to_sklearn": "",
+        "beyond_code_mb": measured["peak_rss_mb"] - measured["peak_rss_mb_before"],
+        "peak_rss_mb": measured["peak_rss_mb"],
+    }
 
 
 def _all_rounds(n: int, d: int, k: int, repetitions: int) -> list[Row]:
@@ -93,13 +174,15 @@ def _all_rounds(n: int, d: int, k: int, repetitions: int) -> list[Row]:
     unit()
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    peer = len(plan) * _seconds(partial(_lloyd, points, k), repetitions)
     reply = max(payload_bytes(terms) for terms in plan)
-    ours = _seconds(unit, repetitions)
-    server = _seconds(partial(_server, settings, plan, sums), repetitions)
+    server = partial(_server, settings, plan, sums)
+    taken = _in_turns({"unit": unit, "server": server, **_peers(points, k)}, repetitions)
+    peers = {name: len(plan) * taken[name] for name in PEERS}
     return [
-        _row("all-rounds", n, d, k, ours=ours, peer=peer, beyond_data=most, reply=reply),
-        _row("server", n, d, k, ours=server, peer=peer),
+        _row("all-rounds", n, d, k, {"ours": taken["unit"], **peers})
+        | {"beyond_data_mb": round(most / 2**20)}
+        | {"reply_kb": round(reply / 1000)},
+        _row("server", n, d, k, {"ours": taken["server"], **peers}),
     ]
 
 
@@ -117,30 +200,34 @@ def _release(points: NDArray[np.int32], request: RoundRequest, terms: StepTerms)
     return (exact + noise).reshape(terms.cells, terms.width)
 
 
-def _row(source: str, n: int, d: int, k: int, *, ours: float, peer: float, beyond_data: int = 0, reply: int = 0) -> Row:
+def _row(source: str, n: int, d: int, k: int, taken: Mapping[str, float]) -> dict[str, str | int | float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "source": source,
         "n": n,
         "d": d,
         "k": k,
-        "cpu_seconds": ours,
-        "rows_per_second": round(n / ours),
-        "cpu_ratio_to_sklearn": ours / peer,
-        "beyond_data_mb": round(beyond_data / 2**20) or "",
-        "reply_kb": round(reply / 1000) or "",
+        "cpu_seconds": taken["ours"],
+        "rows_per_second": round(n / taken["ours"]),
+        "cpu_ratio_to_sklearn": taken["ours"] / taken["one thread"],
+        "ratio_to_threads": taken["ours"] / taken["all threads"],
+        "beyond_data_mb": "",
+        "reply_kb": "",
         "peak_rss_mb": round(peak),
     }
 
 
-def _seconds(run: Callable[[], object], repetitions: int) -> float:
-    """Median processor time."""
-    taken = []
-    for _ in range(repetitions):
-        start = time.process_time()
+def _in_turns(runs: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
+    """Median processor times; each runs once before it counts, and then all take turns."""
+    for run in runs.values():
         run()
-        taken.append(time.process_time() - start)
-    return statistics.median(taken)
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repetitions):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            taken[name].append(time.process_time() - start)
+    return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def _points(n: int, d: int) -> NDArray[np.int32]:
@@ -171,9 +258,17 @@ def _statistic(points: NDArray[np.int32], request: RoundRequest, lattice: Lattic
     return summed._values  # noqa: SLF001 (made-up customers, and nothing is sent)
 
 
-def _lloyd(points: NDArray[np.int32], k: int) -> object:
-    centers = _request(points.shape[1], k).centers.astype(np.float64)
-    return KMeans(k, init=centers, n_init=1, max_iter=1, tol=0.0).fit(points.astype(np.float64))
+def _peers(points: NDArray[np.int32], k: int) -> dict[str, Callable[[], object]]:
+    """An iteration of Lloyd's, by scikit-learn's own kernel: on one thread, and as it calls that itself."""
+    rows, centers = points.astype(np.float64), _request(points.shape[1], k).centers.astype(np.float64)
+    weights, moved, sizes = np.ones(len(rows)), np.zeros_like(centers), np.zeros(k)
+    labels, shifts = np.full(len(rows), -1, np.int32), np.zeros(k)
+
+    def kernel(threads: int) -> None:
+        with threadpool_limits(1, user_api="blas"):
+            lloyd_iter_chunked_dense(rows, weights, centers, moved, sizes, labels, shifts, threads)
+
+    return dict(zip(PEERS, (partial(kernel, 1), partial(kernel, os.cpu_count() or 1)), strict=True))
 
 
 def _unit(home_path: Path, kind: str, points: NDArray[np.int32]) -> Callable[[], object]:

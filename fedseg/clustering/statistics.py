@@ -63,7 +63,8 @@ def customer_vectors(
     labels = nearest_of(columns, left, mask)
     if lattice.statistic is Statistic.HISTOGRAM:
         return labels, histograms(rows, lattice)
-    residuals = columns[:-1] - np.take(request.centers.T.astype(np.float64), labels, axis=1)
+    residuals = columns[:-1]
+    residuals -= np.take(request.centers.T.astype(np.float64), labels, axis=1)
     bounded = bounded_residuals(residuals, request.radii.astype(np.float64)[labels], lattice.unit)
     if lattice.statistic is Statistic.SECOND_MOMENT:
         return labels, second_moments(bounded, lattice).T
@@ -168,13 +169,13 @@ def bounded_residuals(residuals: NDArray[np.float64], radii: NDArray[np.float64]
         unit: Lattice steps for a residual as long as the radius.
     """
     scales = unit * (1 + 2.0**-48) / np.maximum(radii, ceil_sqrt(squared_lengths(residuals)))
-    bounded: NDArray[np.float64] = np.trunc(residuals * scales)
-    return bounded
+    bounded: NDArray[np.float64] = residuals * scales
+    return np.trunc(bounded, out=bounded)
 
 
 def squared_lengths(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     """||x||_2^2 of each column of whole numbers, shape (rows,); exact, as none is beyond 2**52."""
-    squares: NDArray[np.float64] = np.ones(len(columns)) @ (columns * columns)
+    squares: NDArray[np.float64] = np.ones(len(columns)) @ np.square(columns)
     return squares
 
 

@@ -23,8 +23,11 @@ WIDTH_MAX = 2**15
 SQUARED_MAX = WIDTH_MAX * ENTRY_MAX**2
 """Largest ||v||_2^2 of a vector that may count at all, below 2**63."""
 
-PRODUCT_CELLS = 8
-"""Up to so many cells a matrix product adds up faster than counting does. No result depends on it."""
+PRODUCT_CELLS = 16
+"""Up to so many cells matrix products add up faster than counting does. No result depends on it."""
+
+PRODUCT_ROWS = 2**11
+"""Rows in such a product: for more, libraries call threads, which wait more than they work. No result depends on it."""
 
 
 class _Token:
@@ -166,6 +169,9 @@ def _by_cell(labels: NDArray[np.intp], rows: NDArray[np.int64], cells: int) -> N
     values = rows.astype(np.float64)
     if cells > PRODUCT_CELLS:
         return np.stack([np.bincount(labels, column, cells) for column in values.T]).astype(np.int64)
-    members = np.empty((cells, len(labels)))
-    np.equal(labels, np.arange(cells)[:, None], out=members)
-    return (members @ values).T.astype(np.int64)
+    sums, numbers = np.zeros((cells, rows.shape[1])), np.arange(cells)[:, None]
+    for start in range(0, len(labels), PRODUCT_ROWS):
+        some = labels[start : start + PRODUCT_ROWS]
+        members = np.equal(some, numbers, out=np.empty((cells, len(some))))
+        sums += members @ values[start : start + PRODUCT_ROWS]
+    return sums.T.astype(np.int64)

@@ -47,6 +47,14 @@ def test_a_benchmark_prints_the_rows_it_promises(name: str) -> None:
     assert all(set(row) >= KEYS[name] for row in rows)
 
 
+def test_the_benchmark_of_statistics_measures_a_pass_and_the_gate_in_processes_of_their_own() -> None:
+    command = [sys.executable, "-m", "benchmarks.statistics", "--rows", "2000", "--from-parquet", "--format", "json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    passed, decided = json.loads(run.stdout)["rows"]
+    assert (passed["source"], passed["n"], decided["source"], decided["n"]) == ("parquet-pass", 2000, "consent", 100)
+    assert all(row["peak_rss_mb"] >= row["beyond_code_mb"] > 0 for row in (passed, decided))
+
+
 def test_the_benchmark_of_ledgers_prints_a_row_for_each_size() -> None:
     command = [sys.executable, "-m", "benchmarks.ledger", "--entries", "1,300", "--format", "json"]
     run = subprocess.run(command, capture_output=True, text=True, check=True)

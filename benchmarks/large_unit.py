@@ -1,0 +1,145 @@
+"""One pass over a large unit's customers, measured in a process of its own that has nothing else in memory.
+
+    python -m benchmarks.large_unit write FOLDER --rows N     a unit with a Parquet file, written a row group at a time
+    python -m benchmarks.large_unit pass FOLDER               a round's statistic of everybody in the file
+    python -m benchmarks.large_unit consent FOLDER            the gate's decision on everybody in the register
+
+`pass` reads, hashes identifiers, encodes, keeps one row a customer, assigns, clips and sums: all that a unit does for a
+round, but without the decision on who may be counted, which `consent` makes. Both print processor seconds and the most
+memory of the process.
+"""
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks.output import Row
+from fedseg.clustering.encode import encode
+from fedseg.clustering.features import FEATURE_MAX, NumericFeature
+from fedseg.clustering.lattice import Lattice, Statistic
+from fedseg.clustering.request import RoundRequest
+from fedseg.clustering.statistics import summarize
+from fedseg.node.gate import decide_now
+from fedseg.node.home import NodeHome, NodeSettings
+from fedseg.node.source import open_source, subject_key
+from fedseg.node.sources.settings import SourceSettings
+from fedseg.policy import gate
+from fedseg.policy.consent import ConsentEvent
+from fedseg.policy.document import load_policy
+from fedseg.policy.gate import ConsentedTable, Decisions
+from fedseg.simulation.shipped import shipped
+
+PURPOSE = "fedseg:SegmentStatistics"
+LATTICE = Lattice(Statistic.CELLS, unit=2**20, count_weight=2**19, energy_weight=2**17)
+FEATURES = tuple(NumericFeature(f"x{place}", 0, 1000, 0) for place in range(10))
+CELLS = 8
+GROUP_ROWS = 2**20
+"""Rows of a row group: what PyArrow writes unless told otherwise."""
+
+TWICE = 100
+"""One customer in so many has two rows."""
+
+
+def main() -> None:
+    """Do one of the three."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("what", choices=["write", "pass", "consent"])
+    options.add_argument("folder", type=Path)
+    options.add_argument("--rows", type=int, default=20_000_000)
+    chosen = options.parse_args()
+    if chosen.what == "write":
+        write(chosen.folder, chosen.rows)
+        return
+    home = NodeHome.open(chosen.folder)
+    measured = _one_pass if chosen.what == "pass" else _decided
+    print(json.dumps(_measured(lambda: measured(home))))
+
+
+def write(folder: Path, rows: int) -> None:
+    """A unit of so many rows, some of them of the same customer."""
+    document = shipped("policies/online-retail.yaml").read_bytes()
+    source = SourceSettings(path="LOCAL/customers.parquet", format="parquet", subject="customer")
+    home = NodeHome.create(folder, NodeSettings(version=1, unit="bench", source=source), policy=document)
+    coins = np.random.default_rng(3)
+    schema = pa.schema([("customer", pa.string()), *((one.name, pa.float64()) for one in FEATURES)])
+    with pq.ParquetWriter(home.path / source.path, schema) as file:
+        for start in range(0, rows, GROUP_ROWS):
+            numbers = np.arange(start, min(rows, start + GROUP_ROWS))
+            numbers[numbers % TWICE == 0] -= 1  # the customer of the row before
+            names = pc.binary_join_element_wise("c", pa.array(numbers).cast(pa.string()), "")
+            values = [pa.array(coins.uniform(0, 1000, len(numbers))) for _ in FEATURES]
+            file.write_table(pa.table([names, *values], schema=schema), row_group_size=GROUP_ROWS)
+
+
+def give_consent(folder: Path, customers: int) -> None:
+    """An event of the register for each customer."""
+    home, now = NodeHome.open(folder), datetime.now(UTC)
+    day = timedelta(days=1)
+
+    def given() -> Iterator[ConsentEvent]:
+        for number in range(customers):
+            key = subject_key(f"c{number}".encode(), home.subject_secret)
+            yield ConsentEvent(key, PURPOSE, "given", now - day, now - day, now + 9 * day, 1)
+
+    with home.register() as register:
+        register.append_events(given())
+
+
+class _Everybody:
+    """Stands where decisions stand, and needs no memory for them: everybody may be counted who has a key."""
+
+    purpose, policy_digest = PURPOSE, ""
+
+    def allow(self, subjects: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Whoever has a key."""
+        return cast("np.ndarray[tuple[int], np.dtype[np.bool_]]", subjects.is_valid().to_numpy(zero_copy_only=False))
+
+
+def _one_pass(home: NodeHome) -> int:
+    table = open_source(home, [one.column for one in FEATURES])
+    everybody = ConsentedTable(table.columns, table, cast("Decisions", _Everybody()), gate._MINT)  # noqa: SLF001
+    centers = np.random.default_rng(4).integers(-FEATURE_MAX, FEATURE_MAX, (CELLS, len(FEATURES)), dtype=np.int32)
+    request = RoundRequest(0, centers, np.full(CELLS, FEATURE_MAX // 2, np.int32))
+    statistic = summarize(encode(everybody, FEATURES, home.path), request, LATTICE)
+    counts = statistic._values.reshape(CELLS, -1)[:, 0]  # noqa: SLF001 (made-up customers, and nothing is sent)
+    return int(counts.sum()) // LATTICE.count_weight
+
+
+def _decided(home: NodeHome) -> int:
+    with home.register() as register:
+        return len(decide_now(home, register, load_policy(home.policy_document()), PURPOSE, datetime.now(UTC)).subjects)
+
+
+def _measured(run: Callable[[], int]) -> Row:
+    before, start = _peak_mb(), time.process_time()
+    customers = run()
+    seconds = time.process_time() - start
+    return {
+        "customers": customers,
+        "numba": int(find_spec("numba") is not None),
+        "cpu_seconds": seconds,
+        "cpu_seconds_per_million": seconds / customers * 1e6,
+        "peak_rss_mb": _peak_mb(),
+        "peak_rss_mb_before": before,
+    }
+
+
+def _peak_mb() -> int:
+    """Most resident memory of this process; `getrusage` would count what it was forked from, too."""
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    return round(int(peak) / 1024)
+
+
+if __name__ == "__main__":
+    main()
