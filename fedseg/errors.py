@@ -181,6 +181,13 @@ class RunLostError(RoundError):
     summary = "Flower lost a run, as when its link was restarted. The job goes on in another run, from the ledger."
 
 
+class NotWitnessedError(RoundError):
+    """Too few of the policy's witnesses have cosigned the unit's ledger. Nothing was charged, nothing released."""
+
+    code = "E608"
+    summary = "Too few of the policy's witnesses have cosigned the unit's ledger, so it releases nothing."
+
+
 class TrustError(FedsegError):
     """Identity, signature or approval is missing or wrong."""
 
@@ -336,6 +343,13 @@ class LedgerUnreadableError(VerificationError):
 
     code = "E902"
     summary = "The file is not a ledger that can be read: damaged, foreign, or of another version."
+
+
+class RolledBackError(VerificationError):
+    """The unit's ledger is an older copy, or one of two: its own key has signed what is not in it."""
+
+    code = "E904"
+    summary = "The unit's ledger is an older copy, or one of two. Nothing may be released on top of it."
 
 
 class BrokenPromiseError(VerificationError):

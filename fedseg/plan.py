@@ -40,7 +40,7 @@ from fedseg.policy.document import Policy
 from fedseg.policy.purposes import Purpose
 from fedseg.policy.rules import RuleOutcome, check_policy
 from fedseg.privacy.budget import PrivacyBudget, parse_fraction, rho_of
-from fedseg.privacy.entries import ApprovalRules
+from fedseg.privacy.entries import ApprovalRules, WitnessRules
 from fedseg.privacy.state import NO_OFFICERS, Caps
 
 PLAN_BYTES_MAX = 256 * 1024
@@ -321,6 +321,8 @@ class Plan(_Part):
     """In how many units one customer may be; their losses add up."""
     min_segment_size: Annotated[int, Field(ge=1)]
     """Segments whose noised size is below this are suppressed."""
+    witnessed: bool = False
+    """Whether units have their ledgers cosigned between the rounds; a unit whose policy names witnesses asks for it."""
     budget: BudgetTerms
     algorithm: AlgorithmTerms
     features: Annotated[tuple[FeatureTerms, ...], Field(min_length=1, max_length=1024, strict=False)]
@@ -476,6 +478,7 @@ def policy_outcomes(plan: Plan, policy: Policy) -> list[RuleOutcome]:
         trust=plan.trust.value,
         rho=sum(plan.step_rhos, Fraction(0)),
         delta=plan.budget.delta,
+        witnessed=plan.witnessed,
     )
 
 
@@ -484,7 +487,9 @@ def caps_of(policy: Policy) -> Caps:
     limits = {purpose.value: rule.rho_cap for purpose, rule in policy.purposes.items() if rule.rho_cap is not None}
     rules = policy.approvals
     approvals = NO_OFFICERS if rules is None else ApprovalRules.model_validate_json(rules.model_dump_json())
-    return Caps(policy.digest, policy.budget.rho_cap, policy.budget.delta, limits, approvals)
+    stated = policy.witnesses
+    witnesses = None if stated is None else WitnessRules(quorum=stated.quorum, keys=dict(stated.keys))
+    return Caps(policy.digest, policy.budget.rho_cap, policy.budget.delta, limits, approvals, witnesses)
 
 
 def _plan_error(why: str) -> PlanError:
@@ -501,7 +506,7 @@ def _place(location: tuple[str | int, ...]) -> list[str]:
     return parts[:kind] + parts[kind + 1 :]
 
 
-_ADDED_LATER: Final = ("tables",)
+_ADDED_LATER: Final = ("witnessed", "tables")
 """Terms that are hashed only where they are used, so that plans from before keep their hashes."""
 
 

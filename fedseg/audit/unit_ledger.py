@@ -92,6 +92,7 @@ class UnitReplay:
             body.delta,
             body.purpose_rho_caps,
             body.approvals,
+            body.witnesses,
             body.vouched.id,
         )
         said = (
@@ -101,6 +102,7 @@ class UnitReplay:
             caps.delta,
             caps.purpose_rho_caps,
             caps.approvals,
+            caps.witnesses,
             f"policy:{caps.policy_sha256}:{entry.seq}",
         )
         if stated != said:
@@ -135,7 +137,7 @@ class UnitReplay:
         with checking(entry, Fault.REQUESTER):
             require_requester(plan.digest, body.requester, body.requester_signature)
         try:
-            self.state.require_room(plan.purpose, rho, body.requester)
+            self.state.require_room(plan.purpose, rho, body.requester, step_rhos=plan.step_rhos)
         except BudgetError as error:
             raise failed(Fault.CAP, f"approval {entry.seq} reserved more than the cap") from error
         if body.rho_reserved_after != self.state.rho_reserved + rho:

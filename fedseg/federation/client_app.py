@@ -12,6 +12,8 @@ from flwr.clientapp import ClientApp
 from fedseg.clustering.request import parse_request, request_sha256
 from fedseg.errors import FedsegError
 from fedseg.federation import wire
+from fedseg.federation.witness_wire import decode_asked, encode_said
+from fedseg.node import witnessing
 from fedseg.node.contribute import contribute, reply_slot_seconds
 from fedseg.node.home import NodeHome
 from fedseg.privacy.noise import NoiseSource, SystemNoise
@@ -28,13 +30,19 @@ def make_client_app(noise: NoiseSource | None = None, *, least_slot_seconds: int
     """
     app = ClientApp()
     source = SystemNoise() if noise is None else noise
+    since = datetime.now(UTC)
 
     @app.query("release")
     def answer(message: Message, context: Context) -> Message:
         received = time.monotonic()
-        reply, slot_seconds = _answer(message, context, source)
+        reply, slot_seconds = _answer(message, context, source, since)
         wait_for_slot(received, max(slot_seconds, least_slot_seconds))
         return Message(wire.pack(reply), reply_to=message)
+
+    @app.query("witness")
+    def witness(message: Message, context: Context) -> Message:
+        # At once: it reads no customer, and what it says follows from ledgers alone.
+        return Message(wire.pack(_witness(message, context, since)), reply_to=message)
 
     return app
 
@@ -52,7 +60,7 @@ def wait_for_slot(
         sleep((elapsed // slot_seconds + 1) * slot_seconds - elapsed)
 
 
-def _answer(message: Message, context: Context, source: NoiseSource) -> tuple[bytes, int]:
+def _answer(message: Message, context: Context, source: NoiseSource, since: datetime) -> tuple[bytes, int]:
     """The reply's bytes, and the length of the plan's reply slots in seconds."""
     slot_seconds = 0
     try:
@@ -61,7 +69,13 @@ def _answer(message: Message, context: Context, source: NoiseSource) -> tuple[by
         node = NodeHome.open(Path(str(context.node_config["home"])))
         slot_seconds = reply_slot_seconds(node, plan_sha256)
         answer = contribute(
-            node, plan_sha256, request, request_sha256(plan_sha256, request), now=datetime.now(UTC), source=source
+            node,
+            plan_sha256,
+            request,
+            request_sha256(plan_sha256, request),
+            now=datetime.now(UTC),
+            source=source,
+            since=since,
         )
         return wire.encode(answer), slot_seconds
     except FedsegError as error:
@@ -72,6 +86,19 @@ def _answer(message: Message, context: Context, source: NoiseSource) -> tuple[by
         # the server, and text may hold a customer's value. Neither the text nor the traceback's values are logged.
         log.error("release.unavailable code=%s what=%s", FedsegError.code, type(error).__name__)  # noqa: TRY400
     return wire.encode_unavailable(), slot_seconds
+
+
+def _witness(message: Message, context: Context, since: datetime) -> bytes:
+    """The reply to a message about witnessing."""
+    try:
+        asked = decode_asked(wire.unpack_request(message))
+        node = NodeHome.open(Path(str(context.node_config["home"])))
+        return encode_said(witnessing.answer(node, asked, since=since, now=datetime.now(UTC)))
+    except FedsegError as error:
+        log.warning("witness.unavailable code=%s what=%s", error.code, error.summary)
+    except Exception as error:  # noqa: BLE001 (as above: Flower would send its text to the server)
+        log.error("witness.unavailable code=%s what=%s", FedsegError.code, type(error).__name__)  # noqa: TRY400
+    return wire.encode_unavailable()
 
 
 app = make_client_app()

@@ -56,12 +56,13 @@ Report = Callable[[Mapping[str, str], float], None]
 def exchange(
     grid: Grid,
     asked: Mapping[str, int],
-    request: bytes,
+    request: bytes | Mapping[str, bytes],
     *,
     deadline_seconds: float,
     take: Take,
     report: Report,
     silence_seconds: float = SILENCE_SECONDS,
+    message_type: str = wire.MESSAGE_TYPE,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
@@ -73,18 +74,20 @@ def exchange(
     Args:
         grid: Flower's transport. A link that is down or restarting is tried until the deadline.
         asked: Whom to ask: unit and Flower node.
-        request: The same bytes for everyone, each time.
+        request: The same bytes for everyone, or each unit's own; the same each time.
         deadline_seconds: Longest wait.
         take: What it raises ends the exchange.
         report: Called before the first question, and at least at every poll; what it raises ends the exchange.
         silence_seconds: How long a unit may say nothing before it is asked again; doubled each time, for a unit that
             computes for long is silent too, and works through all that it is sent.
+        message_type: Of the requests.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
     """
     end = clock() + deadline_seconds
     units = [_Asked(name, node, clock(), silence_seconds) for name, node in asked.items()]
-    asking = _Asking(grid, units, request, end, take, clock)
+    requests = dict.fromkeys(asked, request) if isinstance(request, bytes) else request
+    asking = _Asking(grid, units, requests, message_type, end, take, clock)
     report(asking.waiting(), deadline_seconds)
     while not asking.done():
         asking.push()
@@ -140,7 +143,8 @@ class _Asking:
 
     grid: Grid
     units: Sequence[_Asked]
-    request: bytes
+    requests: Mapping[str, bytes]
+    message_type: str
     end: float
     take: Take
     clock: Callable[[], float]
@@ -211,9 +215,9 @@ class _Asking:
     def _message(self, unit: _Asked, seconds_left: float) -> Message:
         # A second more than is left: at the last poll an expired request would pass for a lost one.
         return Message(
-            wire.pack(self.request),
+            wire.pack(self.requests[unit.name]),
             dst_node_id=unit.node,
-            message_type=wire.MESSAGE_TYPE,
+            message_type=self.message_type,
             group_id=wire.GROUP,
             ttl=seconds_left + 1,
         )

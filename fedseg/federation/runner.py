@@ -25,6 +25,7 @@ from fedseg.federation.flower.bundle import stub_sha256
 from fedseg.federation.flower.sockets import TASK_POLL_SECONDS, start_log
 from fedseg.federation.flower.tasks import NodeTask, NodeTasks
 from fedseg.federation.stopping import Stopping
+from fedseg.federation.witness_wire import WITNESS_TYPE
 from fedseg.node.home import NodeHome
 from fedseg.node.integrity import require_integrity
 from fedseg.node.rights.batch import log_days
@@ -98,7 +99,7 @@ def answer(app: ClientApp, home: Path, task: NodeTask, allowed: frozenset[str]) 
     """The app's reply, or the one word for no if the run's bundle is not allowed or the message is none of ours."""
     received = time.monotonic()
     refusal: type[FedsegError] | None = None
-    if task.message.metadata.message_type != wire.MESSAGE_TYPE or not task.message.has_content():
+    if task.message.metadata.message_type not in {wire.MESSAGE_TYPE, WITNESS_TYPE} or not task.message.has_content():
         refusal = RequestError
     elif task.bundle_sha256 not in allowed:
         refusal = BundleError

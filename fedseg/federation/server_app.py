@@ -13,6 +13,7 @@ from fedseg.clustering.request import request_bytes
 from fedseg.errors import ContributionError, RoundError
 from fedseg.federation import wire
 from fedseg.federation.exchange import SILENCE_SECONDS, Verdict, exchange
+from fedseg.federation.witnessing import Carrier
 from fedseg.ledger.canonical import Json
 from fedseg.ledger.store import Ledger
 from fedseg.plan import Plan, parse_plan
@@ -30,6 +31,9 @@ from fedseg.server.rounds import (
 )
 
 log = logging.getLogger(__name__)
+
+
+WITNESSING = "its ledger is being cosigned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +104,33 @@ def run_plan(
     with home.ledger() as ledger:
         _log_plan(ledger, plan, document)
         run = _resume(ledger, plan)
+        carrier = Carrier(grid, plan.digest, _of_plan(plan, roster), clock, sleep)
         while run.request is not None:
             _require_quorum(run, roster)
+            if plan.witnessed:
+                _have_witnessed(carrier, run, watch)
             run = _ask(grid, ledger, run, roster=roster, watch=watch, clock=clock, sleep=sleep)
             closed = close_round(run)
             persist_round(ledger, run)
             log.info("round.closed step=%d units=%d", run.state.step, len(run.received))
             run = closed
         return _publish(ledger, home, run)
+
+
+def _of_plan(plan: Plan, roster: Mapping[str, int]) -> dict[str, int]:
+    return {unit.name: roster[unit.name] for unit in plan.units if unit.name in roster}
+
+
+def _have_witnessed(carrier: Carrier, run: RunState, watch: Watch) -> None:
+    """Carry checkpoints and cosignatures, so that the units can answer the next round."""
+    plan = run.plan
+    answered = tuple(unit.name for unit in plan.units if unit.name in run.received)
+    waiting = {unit.name: WITNESSING for unit in plan.units if unit.name not in run.received}
+
+    def look() -> None:
+        watch(RoundProgress(run.state.step, plan.rounds, answered, waiting, float(plan.deadline_seconds)))
+
+    carrier.carry(plan.deadline_seconds, look)
 
 
 def _require_quorum(run: RunState, roster: Mapping[str, int]) -> None:

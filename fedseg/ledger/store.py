@@ -124,6 +124,13 @@ class Ledger:
         with storage_errors(self.path), closing(self._begin("BEGIN")) as connection:
             return self._refreshed(connection).since(0)
 
+    def signed(self) -> tuple[History, str]:
+        """All committed entries, and the newest checkpoint, which covers exactly these, as the signed note it is."""
+        with storage_errors(self.path), closing(self._begin("BEGIN")) as connection:
+            history = self._refreshed(connection)
+            row = connection.execute("SELECT note FROM checkpoint WHERE size = ?", (history.size,)).fetchone()
+            return history, cast("str", row[0])
+
     def payload(self, id_: str) -> bytes | None:
         """As `Journal.payload`."""
         with storage_errors(self.path), closing(self._begin("BEGIN")) as connection:

@@ -25,8 +25,9 @@ _NOBODY = b"none"
 _BLANKS = re.compile(rb"[ \t]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _THRESHOLD = re.compile(rb"[1-9][0-9]{0,4}")
+COSIGNATURES = (SignatureType.ED25519_COSIGNATURE, SignatureType.ML_DSA_44_COSIGNATURE)
+"""What a witness's key signs."""
 _LOG_TYPES = (SignatureType.ED25519, SignatureType.ML_DSA_44_COSIGNATURE)
-_WITNESS_TYPES = (SignatureType.ED25519_COSIGNATURE, SignatureType.ML_DSA_44_COSIGNATURE)
 _LOG_WORDS, _WITNESS_WORDS, _QUORUM_WORDS = (2, 3), (3, 4), (2,)
 _GROUP_WORDS = 4
 
@@ -162,7 +163,7 @@ class _Reader:
     def _witness(self, words: list[bytes]) -> None:
         _check_words(words, _WITNESS_WORDS)
         self._check_new(words[1])
-        self.witnesses[words[1]] = self._key(words[2], _WITNESS_TYPES)
+        self.witnesses[words[1]] = self._key(words[2], COSIGNATURES)
 
     def _group(self, words: list[bytes]) -> None:
         if len(words) < _GROUP_WORDS:

@@ -98,7 +98,7 @@ def forecast_budget(home: NodeHome, plan: Plan) -> BudgetForecast:
     refusal: FedsegError | None = _refusal(refused[0]) if refused else None
     if not approved and refusal is None:
         try:
-            state.require_room(plan.purpose, rho)
+            state.require_room(plan.purpose, rho, step_rhos=plan.step_rhos)
         except BudgetError as error:
             refusal = error
     before = state.rho_reserved
@@ -317,7 +317,7 @@ def _require_room(home: NodeHome, plan: Plan, policy: Policy) -> AccountState:
     if approved:
         state.require_same_source(plan.digest, home.source_sha256)
     price = Fraction(0) if approved else sum(plan.step_rhos, Fraction(0))
-    replace(state, caps=caps_of(policy)).require_room(plan.purpose, price)
+    replace(state, caps=caps_of(policy)).require_room(plan.purpose, price, step_rhos=plan.step_rhos)
     return state
 
 

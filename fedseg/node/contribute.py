@@ -13,6 +13,7 @@ from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
 from fedseg.node.source import open_source
 from fedseg.node.sources.public_tables import require_named
+from fedseg.node.witnessing import cosigned_now
 from fedseg.plan import Plan, parse_plan, policy_outcomes
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.gate import ConsentedTable, Decisions, admit
@@ -21,19 +22,37 @@ from fedseg.privacy.noise import Noise, NoiseSource
 from fedseg.privacy.release import Release, ReleaseTicket, recall, release
 from fedseg.privacy.sensitive import Sensitive
 from fedseg.privacy.state import AccountState
+from fedseg.privacy.witnessed import require_witnessed
 
 
 def contribute(
-    home: NodeHome, plan_sha256: str, request: RoundRequest, request_sha256: str, *, now: datetime, source: NoiseSource
+    home: NodeHome,
+    plan_sha256: str,
+    request: RoundRequest,
+    request_sha256: str,
+    *,
+    now: datetime,
+    source: NoiseSource,
+    since: datetime | None = None,
 ) -> Release:
     """Answer one request of an approved plan: recall what was sent before, or release once.
 
     Everything that decides whether there is a reply is checked before a row is read, and depends on no row. Sigma,
     clip norm, lattice and price come from the approved plan in the unit's own ledger, never from the request.
 
+    Args:
+        home: The unit's.
+        plan_sha256: The approved plan.
+        request: What is asked.
+        request_sha256: Its hash.
+        now: The time.
+        source: Of the noise.
+        since: When this process began: witnesses must have cosigned the ledger since. `now`, if it has just begun.
+
     Raises:
         NotApprovedError, StepAnsweredError, RequestError, BudgetError, PolicyError, ClockError: Refused before any row
             was read.
+        NotWitnessedError, RolledBackError: As these.
         MissingColumnError, DataError, StorageError: The source or the disk is unavailable, whoever is in it.
     """
     with home.ledger() as ledger:
@@ -50,6 +69,9 @@ def contribute(
         state.require_day(ticket.day)
         charge = terms.mechanism.charge(terms.lattice.l2_sensitivity_squared)
         state.require_step(plan_sha256, request.step, ticket.release_id, charge, ticket.day)
+        cosigned = cosigned_now(home, now if since is None else since, now)
+        rules = None if state.caps is None else state.caps.witnesses
+        require_witnessed(rules, ledger.signed()[0], plan_sha256, cosigned)
         noise = Noise.draw(terms.mechanism, terms.length, source)
         with home.counting():
             consented, decisions, ticket = _pass_gate(home, plan, policy, ticket, now)
@@ -57,7 +79,7 @@ def contribute(
                 statistic = _sum_in_spark(home, plan, decisions, request, terms.lattice)
             else:
                 statistic = summarize(encode(consented, plan.encoders, home.path), request, terms.lattice)
-            return release(statistic, noise, account, ticket, home.key)
+            return release(statistic, noise, account, ticket, home.key, cosigned=cosigned)
 
 
 def reply_slot_seconds(home: NodeHome, plan_sha256: str) -> int:

@@ -2,6 +2,7 @@
 
 from fedseg.ledger.reading import check_log, read_ledger
 from fedseg.node.home import NodeHome
+from fedseg.node.witnessing import require_not_rolled_back
 from fedseg.privacy.account import PrivacyAccount
 
 
@@ -13,6 +14,7 @@ def require_integrity(home: NodeHome) -> None:
 
     Raises:
         VerificationError: If the ledger does not check out, is damaged, or is of a later version.
+        RolledBackError: If others have kept what its key has signed, and its ledger does not hold it.
         DataError, StorageError: If ledger or register cannot be read.
         KeyFileError: If the unit's key is missing or others may read it.
     """
@@ -20,4 +22,5 @@ def require_integrity(home: NodeHome) -> None:
     check_log(read_ledger(home.path / "ledger.db"), key)
     with home.ledger() as ledger:
         PrivacyAccount(ledger).state()
+    require_not_rolled_back(home)
     home.register().close()

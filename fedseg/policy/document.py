@@ -15,8 +15,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fedseg.errors import PolicyDocumentError, PolicyError
 from fedseg.ledger.canonical import canonical, sha256_hex
+from fedseg.ledger.verifier_keys import VerifierKey
 from fedseg.names import require_plain
-from fedseg.policy.form import Days, FractionText, Identifier, Part, PublicKeyText, each_once
+from fedseg.policy.form import Days, FractionText, Identifier, Part, PublicKeyText, WitnessKeyText, each_once
 from fedseg.policy.purpose_rule import ConsentBasis, NoticeBasis, PurposeRule
 from fedseg.policy.purposes import Purpose
 from fedseg.policy.strict_yaml import Document, Path, read_document, refusal
@@ -145,6 +146,31 @@ class Approvals(Part):
         return self
 
 
+WitnessKeys = Annotated[
+    Mapping[Identifier, WitnessKeyText],
+    Field(max_length=16),
+    AfterValidator(MappingProxyType),
+    PlainSerializer(dict),
+]
+
+
+class Witnesses(Part):
+    """Who must have seen the unit's ledger before anything leaves it."""
+
+    quorum: Annotated[int, Field(ge=0, le=16)]
+    """How many of them must have cosigned; 0 declares that the unit has no witness, and every report says so."""
+    keys: WitnessKeys = Field(default_factory=lambda: MappingProxyType({}))
+    """Their verifier keys by name."""
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if len({VerifierKey.from_text(key).public_key.raw for key in self.keys.values()}) < len(self.keys):
+            raise ValueError("each witness needs a key of its own")
+        if self.quorum > len(self.keys) or (self.keys and not self.quorum):
+            raise ValueError("quorum is from 1 to the number of keys, and 0 only without keys")
+        return self
+
+
 Rules = Annotated[
     Mapping[Purpose, PurposeRule], Field(min_length=1), AfterValidator(MappingProxyType), PlainSerializer(dict)
 ]
@@ -169,6 +195,8 @@ class Policy(Part):
     """What segments must not be used for. Two of these exclude purposes; the others bind people, not the program."""
     approvals: Approvals | None = None
     """Who approves plans; if absent, whoever may write to the unit's home."""
+    witnesses: Witnesses | None = None
+    """Who must have cosigned the unit's ledger before a release; if absent nobody, and reports say so."""
 
     @model_validator(mode="after")
     def _rules_fit_together(self) -> Self:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from fedseg.policy.document import Approvals, Policy
+from fedseg.policy.document import Approvals, Policy, Witnesses
 from fedseg.policy.purpose_rule import ByConsent, ByNotice, PurposeRule, Requirement, Way
 from fedseg.policy.purposes import Purpose
 
@@ -76,6 +76,7 @@ def explain(policy: Policy, *, epsilon_at_cap: str) -> list[Section]:
         Section("Who receives results", (*_recipients(policy),)),
         Section("What results must not be used for", (*_uses(policy),)),
         Section("Who decides", (*_decides(policy.approvals),)),
+        *(Section("Who witnesses the ledger", (*_witnesses(one),)) for one in (policy.witnesses,) if one is not None),
     ]
 
 
@@ -198,3 +199,11 @@ def _decides(approvals: Approvals | None) -> Iterator[str]:
                 f"Plans that {name} has signed need no officer, up to rho {rule.automatic.rho_per_plan} each and "
                 f"{rule.automatic.rho_per_period} within {rule.automatic.period_days} days."
             )
+
+
+def _witnesses(witnesses: Witnesses) -> Iterator[str]:
+    if not witnesses.quorum:
+        yield "Nobody, which is declared here: whoever puts back an older ledger could spend the same budget again."
+        return
+    yield f"Nothing leaves before {witnesses.quorum} of these have cosigned the ledger: {', '.join(witnesses.keys)}."
+    yield "Plans must say that they are witnessed. The cap keeps the price of one release in reserve."

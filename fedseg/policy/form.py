@@ -7,6 +7,8 @@ from typing import Annotated, Final, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from fedseg.ledger.keys import PublicKey
+from fedseg.ledger.verifier_keys import VerifierKey
+from fedseg.ledger.witness_policy import COSIGNATURES
 
 _FRACTION: Final = re.compile(r"([1-9][0-9]{0,17})/([1-9][0-9]{0,17})")
 _ITEM = TypeVar("_ITEM")
@@ -49,6 +51,12 @@ def _public_key(text: str) -> str:
     return text
 
 
+def _witness_key(text: str) -> str:
+    if VerifierKey.from_text(text).type not in COSIGNATURES:
+        raise ValueError("must be a witness's key, as fedseg witness show prints it")
+    return text
+
+
 FractionText = Annotated[
     Fraction,
     BeforeValidator(_fraction),
@@ -62,3 +70,5 @@ ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 PublicKeyText = Annotated[str, AfterValidator(_public_key)]
 """An Ed25519 public key in base64, as `fedseg key new` prints it."""
+WitnessKeyText = Annotated[str, AfterValidator(_witness_key)]
+"""A witness's verifier key, `name+id+key`, as `fedseg witness show` prints it."""

@@ -21,7 +21,14 @@ class RuleOutcome:
 
 
 def check_policy(
-    policy: Policy, *, purpose: str, columns: Sequence[str], trust: str, rho: Fraction, delta: Fraction
+    policy: Policy,
+    *,
+    purpose: str,
+    columns: Sequence[str],
+    trust: str,
+    rho: Fraction,
+    delta: Fraction,
+    witnessed: bool = False,
 ) -> list[RuleOutcome]:
     """Would the policy allow a plan that asks for this? One outcome per rule; the plan is allowed if all are.
 
@@ -35,12 +42,18 @@ def check_policy(
         trust: The plan's trust model.
         rho: What the whole plan costs a customer, in zCDP.
         delta: The plan's delta.
+        witnessed: Whether ledgers are cosigned between the plan's rounds.
     """
     models = policy.trust_models
     outcomes = [*_check_purpose(policy, purpose, columns, rho)]
     outcomes.append(RuleOutcome("trust_models", trust in models, f"plan {trust}, policy {', '.join(models)}"))
     outcomes.append(_within("budget.rho_cap", rho, policy.budget.rho_cap))
     outcomes.append(_within("budget.delta", delta, policy.budget.delta))
+    if policy.witnesses is not None and policy.witnesses.quorum:
+        reason = (
+            f"plan {'witnessed' if witnessed else 'not witnessed'}, policy wants {policy.witnesses.quorum} witnesses"
+        )
+        outcomes.append(RuleOutcome("witnesses.quorum", witnessed, reason))
     return outcomes
 
 

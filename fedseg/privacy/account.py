@@ -100,6 +100,7 @@ class PrivacyAccount:
                 delta=caps.delta,
                 purpose_rho_caps=dict(caps.purpose_rho_caps),
                 approvals=caps.approvals,
+                witnesses=caps.witnesses,
                 signatures=list(signatures),
             )
             payload = (f"policy:{caps.policy_sha256}:{transaction.after.size}", document)
@@ -136,7 +137,7 @@ class PrivacyAccount:
             for expired in [one for one in state.reservations.values() if one.is_expired(day)]:
                 _end(transaction, self.state_in(transaction), expired, Ending.EXPIRED, day)
             state = self.state_in(transaction)
-            caps = state.require_room(terms.purpose, terms.rho, terms.requester)
+            caps = state.require_room(terms.purpose, terms.rho, terms.requester, step_rhos=terms.step_rhos)
             officers: tuple[str, ...] = ()
             if automatic:
                 state.require_automatic(terms.requester, terms.rho, day)

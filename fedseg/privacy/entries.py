@@ -16,6 +16,8 @@ from pydantic.json_schema import models_json_schema
 from fedseg.ledger.canonical import Json, canonical
 from fedseg.ledger.entries import KEY_CHANGE, Entry
 from fedseg.ledger.keys import PublicKey
+from fedseg.ledger.verifier_keys import VerifierKey
+from fedseg.ledger.witness_policy import COSIGNATURES
 from fedseg.privacy.budget import fraction_text, parse_fraction
 
 DECISION_CONTEXT: Final = b"fedseg/decision/v1\n"
@@ -45,6 +47,12 @@ def _public_key(text: str) -> str:
     return text
 
 
+def _witness_key(text: str) -> str:
+    if VerifierKey.from_text(text).type not in COSIGNATURES:
+        raise ValueError("must be a key that cosigns")
+    return text
+
+
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Exact = Annotated[
     Fraction,
@@ -58,6 +66,7 @@ Count = Annotated[int, Field(ge=0)]
 UnitName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 OfficerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 PublicKeyText = Annotated[str, AfterValidator(_public_key)]
+WitnessKeyText = Annotated[str, AfterValidator(_witness_key)]
 Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
@@ -146,6 +155,20 @@ class ApprovalRules(Part):
         return next((one for one in self.requesters.items() if one[1].public_key == public_key), None)
 
 
+class WitnessRules(Part):
+    """Whose word on the unit's ledger is needed before anything leaves it."""
+
+    quorum: Count
+    """How many of them must have cosigned; with 0 the unit declares that it has no witness."""
+    keys: dict[OfficerName, WitnessKeyText] = {}
+    """Verifier keys (`name+id+key`, c2sp.org/signed-note) by the names that the policy gives them."""
+
+    @property
+    def verifier_keys(self) -> tuple[VerifierKey, ...]:
+        """The keys."""
+        return tuple(VerifierKey.from_text(key) for key in self.keys.values())
+
+
 class PolicyBody(PayloadBody):
     """A policy in force from here on."""
 
@@ -157,6 +180,8 @@ class PolicyBody(PayloadBody):
     delta: Exact
     purpose_rho_caps: dict[str, Exact]
     approvals: ApprovalRules = ApprovalRules()
+    witnesses: WitnessRules | None = None
+    """None where the policy says nothing of witnesses."""
     signatures: list[OfficerSignature] = []
 
 

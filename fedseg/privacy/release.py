@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from fedseg.ledger.canonical import canonical, sha256_hex
 from fedseg.ledger.keys import SigningKey
-from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.account import PrivacyAccount, require_caps
 from fedseg.privacy.entries import ChargeFacts, ReleaseBody
 from fedseg.privacy.noise import Noise
 from fedseg.privacy.sensitive import Sensitive
+from fedseg.privacy.witnessed import Cosigned, require_witnessed
 
 NEIGHBOURING_RELATION: Final = "add-or-remove-one-customer"
 """The relation every charge refers to: two tables that differ by all the rows of one customer."""
@@ -125,7 +126,13 @@ def recall(account: PrivacyAccount, wanted: str) -> Release | None:
 
 
 def release(
-    statistic: Sensitive, noise: Noise, account: PrivacyAccount, ticket: ReleaseTicket, key: SigningKey
+    statistic: Sensitive,
+    noise: Noise,
+    account: PrivacyAccount,
+    ticket: ReleaseTicket,
+    key: SigningKey,
+    *,
+    cosigned: Cosigned | None = None,
 ) -> Release:
     """Charge `account` and return `statistic` with `noise` added; a known ticket returns the stored bytes.
 
@@ -141,10 +148,12 @@ def release(
         account: The unit's account; its journal takes the transaction.
         ticket: Plan, step and request this answers.
         key: The unit's signing key.
+        cosigned: What witnesses have cosigned of the unit's ledger, where its policy asks for witnesses.
 
     Raises:
         ValueError: If noise, statistic and ticket have different lengths: a programmer's mistake, nothing happened.
         NotApprovedError, StepAnsweredError, BudgetError: Nothing was charged and nothing was released.
+        NotWitnessedError, RolledBackError: Nor here.
         StorageError: Nothing was charged and nothing was released.
     """
     if not statistic.length == noise.count == ticket.cells * ticket.width:
@@ -156,6 +165,7 @@ def release(
         state.require_step(ticket.plan_sha256, ticket.step, ticket.release_id, charge, ticket.day)
         stored = transaction.payload(f"release:{ticket.release_id}")
         if stored is None:
+            require_witnessed(require_caps(state).witnesses, transaction.before, ticket.plan_sha256, cosigned)
             # This is the door: the one place that may look.
             exact = statistic._values  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             stored = _signed(ticket, exact + noise.take(), noise.source_label, key)

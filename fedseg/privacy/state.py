@@ -6,7 +6,7 @@ replay serves the node and the auditor.
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from fractions import Fraction
@@ -36,6 +36,7 @@ from fedseg.privacy.entries import (
     RightsBatchBody,
     UnitBody,
     Verdict,
+    WitnessRules,
     unit_body,
 )
 
@@ -55,6 +56,13 @@ class Caps:
     """Sub-limits per purpose."""
     approvals: ApprovalRules = NO_OFFICERS
     """Who approves."""
+    witnesses: WitnessRules | None = None
+    """Who must have cosigned the ledger; None where the policy says nothing of witnesses."""
+
+    @property
+    def is_witnessed(self) -> bool:
+        """Whether nothing leaves without cosignatures."""
+        return self.witnesses is not None and self.witnesses.quorum > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +154,35 @@ class AccountState:
         """What all approved plans of one requester hold."""
         return sum_of_rhos(one.rho_held for one in self.reservations.values() if one.requester == requester)
 
-    def require_room(self, purpose: str, rho: Fraction, requester: str | None = None) -> Caps:
+    def residue(self, step_rhos: Sequence[Fraction] = ()) -> Fraction:
+        """What the cap keeps back where a ledger is witnessed: a unit that is rolled back can spend one release twice.
+
+        No more than the dearest release of any plan, of those approved and of the one that costs `step_rhos`.
+        """
+        if self.caps is None or not self.caps.is_witnessed:
+            return Fraction(0)
+        return max(
+            (*step_rhos, *(rho for one in self.reservations.values() for rho in one.step_rhos)), default=Fraction(0)
+        )
+
+    def require_room(
+        self, purpose: str, rho: Fraction, requester: str | None = None, *, step_rhos: Sequence[Fraction] = ()
+    ) -> Caps:
         """Refuse a plan of price `rho` that does not fit beside all that is reserved; the caps in force.
+
+        Args:
+            purpose: The plan's.
+            rho: What is to be reserved.
+            requester: Key of whoever signed the plan.
+            step_rhos: Prices of its releases, of which one may be spent twice where the ledger is witnessed.
 
         Raises:
             BudgetError: If the cap over everything, the purpose's or the requester's would be passed.
             PolicyError: If no policy is logged yet.
         """
-        caps = self._require_under_caps(purpose, self.rho_reserved + rho, self.reserved_for(purpose) + rho)
+        kept = self.residue(step_rhos)
+        for_purpose = self.reserved_for(purpose) + rho + kept
+        caps = self._require_under_caps(purpose, self.rho_reserved + rho + kept, for_purpose)
         known = caps.approvals.requester(requester)
         if known is not None and known[1].rho_cap is not None:
             name, rule = known
@@ -317,7 +346,8 @@ class AccountState:
         if reservation.ending is not None or reservation.is_expired(day):
             raise _ended(reservation)
         purpose = reservation.purpose
-        self._require_under_caps(purpose, self.rho_spent + charge.rho, self.spent_for(purpose) + charge.rho)
+        after = charge.rho + self.residue()
+        self._require_under_caps(purpose, self.rho_spent + after, self.spent_for(purpose) + after)
 
 
 def replay(entries: Iterable[Entry], start: AccountState | None = None) -> AccountState:
@@ -360,7 +390,8 @@ def apply_body(state: AccountState, body: UnitBody) -> AccountState:
 def _apply(state: AccountState, body: UnitBody) -> AccountState:  # noqa: PLR0911 (one for each kind)
     match body:
         case PolicyBody():
-            caps = Caps(body.policy_sha256, body.rho_cap, body.delta, body.purpose_rho_caps, body.approvals)
+            limits = body.purpose_rho_caps
+            caps = Caps(body.policy_sha256, body.rho_cap, body.delta, limits, body.approvals, body.witnesses)
             return replace(state, caps=caps)
         case DecisionBody():
             said = (*state.decisions.get(body.plan_sha256, ()), body)

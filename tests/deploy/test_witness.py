@@ -68,6 +68,7 @@ def submit(ask: Ask, old: int, size: int, word: str = "") -> httpx.Response:
 
 
 def test_a_checkpoint_that_extends_the_last_gets_a_cosignature_that_holds(ask: Ask, witness: Witness) -> None:
+    note = ""
     for old, size in ((0, 3), (3, 9)):
         answer = submit(ask, old, size)
         note = request_of(old, size).decode().partition("\n\n")[2] + answer.text

@@ -5,8 +5,9 @@ Each comes with valid examples, with the damage that gets deep into it, and with
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 
 from fedseg.audit.archive import Member, Role, pack, unpack
@@ -21,6 +22,7 @@ from fedseg.deploy.certificates import new_authority, new_node_key
 from fedseg.errors import VerificationError
 from fedseg.federation import wire
 from fedseg.federation.server_app import run_plan
+from fedseg.federation.witness_wire import decode_asked, decode_said, encode_asked, encode_said
 from fedseg.ledger.canonical import parse_canonical
 from fedseg.ledger.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, sign_checkpoint
 from fedseg.ledger.cosignature import cosign
@@ -34,9 +36,11 @@ from fedseg.ledger.raw import RawLedger
 from fedseg.ledger.reading import read_ledger
 from fedseg.ledger.tiles import export_tiles
 from fedseg.ledger.verifier_keys import VerifierKey, open_signed
+from fedseg.ledger.witness import Witness
 from fedseg.ledger.witness_policy import WitnessPolicy
 from fedseg.node.consent.mapping import mapping_document, parse_mapping, shipped_mappings
 from fedseg.node.rights.opendsr import order_of, read_request
+from fedseg.node.witnessing import Asked, answer
 from fedseg.plan import parse_plan
 from fedseg.policy.document import load_policy
 from fedseg.privacy.signatures import (
@@ -114,13 +118,39 @@ def make_peers(path: Path) -> dict[str, Peer]:
 def _of_the_wire(federation: SmallFederation, replies: Sequence[bytes]) -> list[Peer]:
     plan = federation.plan
     requests = [request_bytes(plan.digest, some_request(plan, step)) for step in range(plan.rounds)]
+    asked = Asked(plan.digest, sizes=(0, 1, 2))
+    said = answer(federation.home("north"), asked, since=NOW, now=NOW)
+    asked = replace(asked, given=(said.growth[0].partition("\n\n")[2],), to_cosign=said.growth)
     return [
         Peer("reply", [*replies, wire.encode_unavailable()], lambda data: wire.decode(data, plan), BYTES, 100,
              covers=["federation.wire:decode"]),
         Peer("release", [one[1:] for one in replies], lambda data: parse_contribution(data, plan), BYTES, 50,
              covers=["server.contribution:parse_contribution"]),
         Peer("request", requests, parse_request, BYTES, 100, covers=["clustering.request:parse_request"]),
+        Peer("witness-asked", [encode_asked(asked), encode_asked(Asked(plan.digest))], decode_asked, JSON, 30,
+             covers=["federation.witness_wire:decode_asked"]),
+        Peer("witness-said", [encode_said(said)], decode_said, JSON, 30,
+             covers=["federation.witness_wire:decode_said"]),
+        Peer("witness-request", [one.encode() for one in said.growth], _watched_by(federation), TEXT, 15,
+             refuses=(ValueError,), covers=["ledger.witness:Witness.add_checkpoint"]),
     ]  # fmt: skip
+
+
+def _watched_by(federation: SmallFederation) -> Callable[[bytes], object]:
+    """A witness that has seen two entries of north's ledger."""
+    home = federation.home("north")
+    witness = Witness.create(federation.path / "witness", WITNESS, SigningKey.generate())
+    raw = read_ledger(home.path / "ledger.db")
+    witness.enrol(raw.verifier_key)
+    witness.add_checkpoint(f"old 0\n\n{dict(raw.notes)[2]}".encode(), NOW)
+
+    def reading(data: bytes) -> object:
+        answered = witness.add_checkpoint(data, NOW)
+        if answered.status < HTTPStatus.CONFLICT and answered.status is not HTTPStatus.OK:
+            raise ValueError(answered.body)
+        return answered
+
+    return reading
 
 
 def _of_agreement(federation: SmallFederation, path: Path) -> list[Peer]:

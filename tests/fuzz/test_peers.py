@@ -45,6 +45,7 @@ NAMES = [
     ),
     *("audit-bundle", "note", "own-note", "signed-note", "checkpoint", "own-checkpoint", "inclusion-proof"),
     *("consistency-proof", "equivocation-proof", "verifier-key", "witness-policy", "rights-request"),
+    *("witness-asked", "witness-said", "witness-request"),
     *(
         "erasure-certificate",
         "envelope",

@@ -327,7 +327,12 @@ def test_the_schema_is_json_and_closed() -> None:
     assert schema["additionalProperties"] is False
     assert all(part.get("additionalProperties", False) is False for part in schema["$defs"].values())
     assert schema["$defs"]["Budget"]["properties"]["rho_cap"]["type"] == "string"
-    assert set(schema["required"]) == set(Policy.model_fields) - {"approvals", "recipients", "forbidden_uses"}
+    assert set(schema["required"]) == set(Policy.model_fields) - {
+        "approvals",
+        "recipients",
+        "forbidden_uses",
+        "witnesses",
+    }
 
 
 @settings(max_examples=150, deadline=None)

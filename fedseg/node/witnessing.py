@@ -1,0 +1,265 @@
+"""A unit's part in witnessing: it cosigns what peers have logged, and keeps what was cosigned of its own log.
+
+HOME/LOCAL/witness/      the unit as a witness: key and memory (`ledger/witness.py`)
+HOME/cosigned.note       the newest checkpoint of the unit's own ledger, with the cosignatures it was given
+HOME/rolled-back.note    what its own key has signed and its ledger does not hold: nothing is released any more
+
+Everything comes and goes through the server, which can delay it and forge none of it. Nothing here depends on a row.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from fedseg.errors import NotWitnessedError, RolledBackError, StorageError, VerificationError
+from fedseg.ledger.checkpoint import parse_checkpoint
+from fedseg.ledger.entries import Genesis, History
+from fedseg.ledger.keys import PublicKey, SigningKey
+from fedseg.ledger.notes import Note, SignatureLine, SignatureType, parse_note
+from fedseg.ledger.proof import ConsistencyProof
+from fedseg.ledger.store import Ledger
+from fedseg.ledger.verifier_keys import VerifierKey
+from fedseg.ledger.witness import KEY_FILE, Answer, Witness
+from fedseg.node.home import LOCAL, NodeHome
+from fedseg.plan import parse_plan
+from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.entries import ApprovalBody, WitnessRules
+from fedseg.privacy.witnessed import Cosigned, open_own, require_witnessed
+from fedseg.private_file import replacing
+
+COSIGNED_FILE: Final = "cosigned.note"
+ROLLED_BACK_FILE: Final = "rolled-back.note"
+_NOTE_LIMIT: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the server asks of a unit about witnessing."""
+
+    plan_sha256: str
+    """The plan whose next release is to be made possible."""
+    given: tuple[str, ...] = ()
+    """Checkpoints of the unit's own ledger, with whatever signatures there are on them."""
+    to_cosign: tuple[str, ...] = ()
+    """Requests of others to the unit as a witness (`add-checkpoint`)."""
+    sizes: tuple[int, ...] = (0,)
+    """From which sizes the growth of the unit's ledger is to be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A witness's answer, and what it has cosigned: so a log's owner learns that the log has been further already."""
+
+    status: int
+    body: str
+    newest: str
+    """The newest checkpoint of the log that it has cosigned; empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a unit answers."""
+
+    witness: str
+    """The unit's verifier key as a witness."""
+    wanted: tuple[str, ...]
+    """Verifier keys of the witnesses that its policy names."""
+    satisfied: bool
+    """Whether nothing is missing for the plan's next release, as far as witnesses go."""
+    growth: tuple[str, ...] = ()
+    """For each size asked for that its ledger has had: the request that a witness takes."""
+    replies: tuple[Reply, ...] = ()
+    """To the requests to cosign, in their order."""
+
+
+def as_witness(home: NodeHome) -> Witness:
+    """The unit as a witness; made when it is first needed.
+
+    Raises:
+        SettingsError: If its memory was lost: it must not begin anew under the same key.
+        KeyFileError, StorageError: If its files cannot be read or made.
+    """
+    folder = home.path / LOCAL / "witness"
+    if (folder / KEY_FILE).exists():
+        return Witness.open(folder)
+    made = Witness.create(folder, f"fedseg/witness/{home.settings.unit}", SigningKey.generate())
+    home.hand_over(folder, *folder.iterdir())
+    return made
+
+
+def cosigned_now(home: NodeHome, since: datetime, now: datetime) -> Cosigned | None:
+    """What the unit holds of its witnesses' words, for the door; None if nothing.
+
+    Raises:
+        RolledBackError: If its ledger was found to be an older copy.
+        StorageError: If a file cannot be read.
+    """
+    require_not_rolled_back(home)
+    note = _read(home.path / COSIGNED_FILE)
+    return None if note is None else Cosigned(note, since, now)
+
+
+def require_not_rolled_back(home: NodeHome) -> None:
+    """Refuse a home whose ledger does not begin with what its own key has signed and others have kept.
+
+    Raises:
+        RolledBackError: If it does not, or was once found not to.
+        StorageError: If a file cannot be read.
+    """
+    with home.ledger() as ledger:
+        history, _ = ledger.signed()
+    for name in (ROLLED_BACK_FILE, COSIGNED_FILE):
+        note = _read(home.path / name)
+        if note is not None:
+            # What is no note of this ledger says nothing about it; the door asks for one that is.
+            with suppress(NotWitnessedError):
+                open_own(note, history)
+
+
+def answer(home: NodeHome, asked: Asked, *, since: datetime, now: datetime) -> Said:
+    """Do the unit's part: keep what it is given, cosign what others have grown to, and show how its own ledger grew.
+
+    Args:
+        home: The unit's.
+        asked: What the server asks.
+        since: When this process began; see `Cosigned`.
+        now: The time that its cosignatures state.
+
+    Raises:
+        RolledBackError: If what it is given shows that its ledger is an older copy; then that is kept.
+        SettingsError, KeyFileError, StorageError: If its files cannot be read or written.
+    """
+    with home.ledger() as ledger:
+        history, note = ledger.signed()
+        caps = PrivacyAccount(ledger).state().caps
+        peers = _peers(ledger, history)
+    rules = None if caps is None else caps.witnesses
+    for one in asked.given:
+        keep(home, one, history, rules)
+    witness = as_witness(home)
+    return Said(
+        witness=witness.verifier_key.to_text(),
+        wanted=() if rules is None else tuple(rules.keys.values()),
+        satisfied=_is_satisfied(rules, history, asked.plan_sha256, cosigned_now(home, since, now)),
+        growth=tuple(_growth(history, note, size) for size in asked.sizes if 0 <= size <= history.size),
+        replies=_cosign(witness, peers, asked.to_cosign, now),
+    )
+
+
+def keep(home: NodeHome, note: str, history: History, rules: WitnessRules | None) -> None:
+    """Keep the newest checkpoint of the unit's own ledger with all cosignatures of its witnesses; pass over the rest.
+
+    Raises:
+        RolledBackError: If the ledger's own key has signed it and the ledger does not hold it; then that is kept.
+        StorageError: If it cannot be written.
+    """
+    witnesses = () if rules is None else rules.verifier_keys
+    try:
+        checkpoint, opened = open_own(note, history, witnesses)
+    except NotWitnessedError:
+        return
+    except RolledBackError:
+        _write(home, ROLLED_BACK_FILE, note)
+        raise
+    own, cosigned = _lines(note, (one.key for one in opened.signed))
+    before = _read(home.path / COSIGNED_FILE)
+    if not cosigned or own is None:
+        return
+    if before is not None:
+        known, earlier = open_own(before, history, witnesses)
+        if known.size > checkpoint.size:
+            return
+        if known == checkpoint:
+            _, others = _lines(before, (one.key for one in earlier.signed))
+            cosigned = {**others, **cosigned}
+    _write(home, COSIGNED_FILE, Note(parse_note(note).text, (own, *cosigned.values())).to_text())
+
+
+def _lines(
+    note: str, signers: Iterable[VerifierKey]
+) -> tuple[SignatureLine | None, dict[tuple[str, bytes], SignatureLine]]:
+    """The log's own signature line, and those of its witnesses, all of them found to hold."""
+    own, cosigned = None, dict[tuple[str, bytes], SignatureLine]()
+    kinds = {(key.name, key.id): key.type for key in signers}
+    for line in parse_note(note).signatures:
+        kind = kinds.get((line.name, line.key_id))
+        if kind is SignatureType.ED25519:
+            own = line
+        elif kind is not None:
+            cosigned[line.name, line.key_id] = line
+    return own, cosigned
+
+
+def _is_satisfied(rules: WitnessRules | None, history: History, plan_sha256: str, cosigned: Cosigned | None) -> bool:
+    try:
+        require_witnessed(rules, history, plan_sha256, cosigned)
+    except NotWitnessedError:
+        return False
+    return True
+
+
+def _peers(ledger: Ledger, history: History) -> list[VerifierKey]:
+    """The logs of the units with which this one has approved plans."""
+    own, found = Genesis.of(history).origin, dict[VerifierKey, None]()
+    for entry in history.entries:
+        document = ledger.payload(entry.payload.id) if entry.kind == ApprovalBody.kind and entry.payload else None
+        for unit in () if document is None else parse_plan(document).units:
+            key = VerifierKey(f"fedseg/unit/{unit.name}", SignatureType.ED25519, PublicKey.from_text(unit.public_key))
+            if key.name != own:
+                found[key] = None
+    return list(found)
+
+
+def _cosign(witness: Witness, peers: list[VerifierKey], requests: tuple[str, ...], now: datetime) -> tuple[Reply, ...]:
+    if not requests:
+        return ()
+    known = witness.logs()
+    witness.enrol(*(key for key in peers if key.name not in known or key not in known[key.name].keys))
+    answers = [(request, witness.add_checkpoint(request.encode("utf-8"), now)) for request in requests]
+    notes = {origin: log.note for origin, log in witness.logs().items()}
+    return tuple(Reply(one.status.value, one.body, _newest(request, one, notes)) for request, one in answers)
+
+
+def _newest(request: str, answered: Answer, notes: dict[str, str]) -> str:
+    """What was cosigned of the log that a request is about."""
+    try:
+        origin = parse_checkpoint(parse_note(ConsistencyProof.from_text(request).note).text).origin
+    except VerificationError:
+        return ""
+    return notes.get(origin, "") if answered.status >= HTTPStatus.BAD_REQUEST else ""
+
+
+def _growth(history: History, note: str, size: int) -> str:
+    hashes = history.consistency_proof(size) if size else []
+    return ConsistencyProof(size, tuple(hashes), note).to_text()
+
+
+def _read(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(_NOTE_LIMIT).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _storage(path, error) from error
+
+
+def _write(home: NodeHome, name: str, note: str) -> None:
+    path = home.path / name
+    try:
+        with replacing(path, home.hand_over) as file:
+            file.write(note.encode("utf-8"))
+    except OSError as error:
+        raise _storage(path, error) from error
+
+
+def _storage(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{path} cannot be read or written",
+        why=error.strerror or "the disk refused",
+        fix="check its permissions and the free space",
+    )

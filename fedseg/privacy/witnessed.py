@@ -1,0 +1,103 @@
+"""What must be witnessed before a release leaves: else whoever puts back an older ledger could spend it twice. Pure.
+
+A release leaves only if a quorum of the policy's witnesses has cosigned a checkpoint of this very ledger that covers
+every release before it, of whatever plan, and the approval that reserved its price. The checkpoint that holds the
+release itself is cosigned afterwards, while the round goes on: so at most one release is not covered at any time, and
+no more than that one can be made again on top of a copy. The cap keeps that much in reserve (`AccountState`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from fedseg.errors import NotWitnessedError, RolledBackError, VerificationError
+from fedseg.ledger.checkpoint import Checkpoint, parse_checkpoint
+from fedseg.ledger.entries import Entry, Genesis, History
+from fedseg.ledger.key_change import LogKeys
+from fedseg.ledger.notes import SignatureType
+from fedseg.ledger.verifier_keys import OpenedNote, VerifierKey, open_signed
+from fedseg.ledger.witness_policy import CLOCK_SKEW
+from fedseg.privacy.entries import ApprovalBody, ReleaseBody, WitnessRules
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """The newest cosigned checkpoint of a unit's own ledger, as it was given to the unit: believed by nobody yet."""
+
+    note: str
+    since: datetime
+    """Cosignatures from before count no more: since when the unit's process runs, which may run on a restored copy."""
+    now: datetime
+
+
+def require_witnessed(
+    rules: WitnessRules | None, history: History, plan_sha256: str, cosigned: Cosigned | None
+) -> None:
+    """Refuse a release of a plan that the witnesses of the policy in force have not made safe. Depends on no row.
+
+    Raises:
+        NotWitnessedError: If too few of them have cosigned what is in `history`, or too long ago.
+        RolledBackError: If the unit's own key has signed a history that this one does not begin with.
+    """
+    if rules is None or not rules.quorum:
+        return
+    if cosigned is None:
+        raise _not_witnessed("no cosigned checkpoint of its ledger is here")
+    checkpoint, opened = open_own(cosigned.note, history, rules.verifier_keys)
+    others = [key for key in rules.verifier_keys if key.public_key not in LogKeys.of(history).all]
+    seen = {one.key for one in opened.signed if one.key in others and _counts(one.timestamp, cosigned)}
+    if len(seen) < rules.quorum:
+        raise _not_witnessed(
+            f"{len(seen)} of its witnesses have cosigned the ledger since this process began, wanted {rules.quorum}"
+        )
+    if _spends(history.since(checkpoint.size), plan_sha256):
+        raise _not_witnessed("its witnesses have not cosigned its last release, or the approval of this plan")
+
+
+def open_own(note: str, history: History, witnesses: Iterable[VerifierKey] = ()) -> tuple[Checkpoint, OpenedNote]:
+    """The checkpoint of the unit's own ledger in a note, and who of `witnesses` has cosigned it.
+
+    Raises:
+        NotWitnessedError: If it is no note, or none that the ledger's own key has signed.
+        RolledBackError: If the ledger's own key has signed it, and the ledger does not begin with what it says.
+    """
+    keys = LogKeys.of(history)
+    origin = Genesis.of(history).origin
+    own = [VerifierKey(origin, SignatureType.ED25519, key) for key in keys.all]
+    try:
+        opened = open_signed(note, [*own, *witnesses])
+        checkpoint = parse_checkpoint(opened.text)
+    except VerificationError as error:
+        raise _not_witnessed(f"what was cosigned cannot be read: {error.why}") from error
+    if checkpoint.origin != origin or not any(opened.by(key) for key in own):
+        raise _not_witnessed("what was cosigned is not this ledger's")
+    if checkpoint.size > history.size or checkpoint.root != history.root(checkpoint.size):
+        raise RolledBackError(
+            "this ledger is not the newest: its own key has signed another history",
+            why=f"a checkpoint of {checkpoint.size} entries is not of this ledger, which has {history.size}",
+            fix="stop the node, and follow the page on recovering: nothing may be released on top of an older copy",
+        )
+    return checkpoint, opened
+
+
+def _counts(timestamp: int | None, cosigned: Cosigned) -> bool:
+    """Whether a cosignature is neither from before the process began nor from the future, clocks apart a little."""
+    earliest, latest = (cosigned.since - CLOCK_SKEW).timestamp(), (cosigned.now + CLOCK_SKEW).timestamp()
+    return timestamp is not None and earliest <= timestamp <= latest
+
+
+def _spends(entries: Iterable[Entry], plan_sha256: str) -> bool:
+    """Whether a release is among the entries, or the approval of this plan."""
+    return any(
+        entry.kind == ReleaseBody.kind
+        or (entry.kind == ApprovalBody.kind and entry.body.get("plan_sha256") == plan_sha256)
+        for entry in entries
+    )
+
+
+def _not_witnessed(why: str) -> NotWitnessedError:
+    return NotWitnessedError(
+        "this unit's ledger is not witnessed as its policy asks",
+        why=why,
+        fix="see that its witnesses are reachable: fedseg budget show HOME names them",
+    )
