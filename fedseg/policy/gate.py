@@ -157,8 +157,9 @@ class Decisions:
         for text in (policy_digest, self.purpose, str(to_microseconds(self.decided_at))):
             digest.update(_with_length(text.encode()))
         digest.update(len(self.subjects).to_bytes(8, "big"))
-        digest.update(self.index.sorted_bytes())
-        digest.update(self.codes[self.index.places].tobytes())
+        for some in self.index.sorted_bytes():
+            digest.update(some)
+        digest.update(self.index.in_order(self.codes).tobytes())
         return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 Arrow's own `is_in` builds its hash table anew for every batch; here a million customers are sorted once.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 ABSENT: Final = -1
 """Place of a customer who is not in the list, and of a row without one."""
+
+_AT_ONCE: Final = 2**16
 
 _WORD_BYTES: Final = 8
 _KEY_BYTES: Final = 2 * _WORD_BYTES
@@ -26,8 +29,8 @@ class SubjectIndex:
     """First word, ascending."""
     low: NDArray[np.uint64] = field(repr=False)
     """Second word, ascending among equal first words."""
-    places: NDArray[np.int64] = field(repr=False)
-    """Where the subject stood in the list."""
+    places: NDArray[np.int64] | None = field(repr=False)
+    """Where the subject stood in the list; None if that was in byte order, as it is where millions are folded."""
     longest_run: int
     """Most subjects with the same first word: 1, unless two keyed hashes collide in 64 bits."""
 
@@ -44,7 +47,8 @@ class SubjectIndex:
         if _repeats(high, low).any():
             raise ValueError("a subject may stand in the list once only")
         starts = np.flatnonzero(np.concatenate(([True], high[1:] != high[:-1], [True])))
-        return cls(high, low, places, int(np.diff(starts).max(initial=0)) if len(high) else 0)
+        moved = None if (places[1:] > places[:-1]).all() else places
+        return cls(high, low, moved, int(np.diff(starts).max(initial=0)) if len(high) else 0)
 
     def find(self, subjects: pa.Array) -> NDArray[np.int64]:
         """The place of each subject in the list; `ABSENT` for null and for who is not there."""
@@ -58,12 +62,18 @@ class SubjectIndex:
         for step in range(self.longest_run):
             at = np.minimum(first + step, len(self.high) - 1)
             hit = present & (self.high[at] == high) & (self.low[at] == low)
-            found[hit] = self.places[at[hit]]
+            found[hit] = at[hit] if self.places is None else self.places[at[hit]]
         return found
 
-    def sorted_bytes(self) -> bytes:
-        """All subjects, one after the other, in byte order."""
-        return np.stack((self.high, self.low), axis=1).astype(">u8").tobytes()
+    def sorted_bytes(self) -> Iterator[bytes]:
+        """All subjects, one after the other, in byte order; some at a time."""
+        for start in range(0, len(self.high), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            yield np.stack((self.high[some], self.low[some]), axis=1).astype(">u8").tobytes()
+
+    def in_order(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What stands beside the list, one for each subject, in byte order of the subjects."""
+        return codes if self.places is None else codes[self.places]
 
 
 def distinct(subjects: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:

@@ -1,5 +1,6 @@
 """The index of subjects: finds exactly who is there, also when keys collide in their first half."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -19,7 +20,9 @@ def test_each_subject_is_found_where_it_stands(known: list[bytes], asked: list[b
     places = index.find(pa.array(asked, SUBJECT_TYPE)[skipped:])
     expected = [known.index(one) if one in known else ABSENT for one in asked[skipped:]]
     assert places.tolist() == expected
-    assert index.sorted_bytes() == b"".join(sorted(known))
+    assert b"".join(index.sorted_bytes()) == b"".join(sorted(known))
+    numbers = np.arange(len(known), dtype=np.uint8)
+    assert index.in_order(numbers).tolist() == [known.index(one) for one in sorted(known)]
 
 
 @given(st.lists(subjects), st.integers(0, 3))
