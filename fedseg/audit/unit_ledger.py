@@ -41,6 +41,7 @@ class UnitReplay:
         self.releases: list[ReleaseFact] = []
         self._keys = raw.keys()
         self._policy: Policy | None = None
+        self._policy_sha256 = ""
         self._plans: dict[str, Plan] = {}
         self._allowed: set[tuple[str, str]] = set()
         """Plans found to be allowed, with the policy that allows each."""
@@ -109,7 +110,7 @@ class UnitReplay:
             raise failed(Fault.POLICY, f"entry {entry.seq} does not say what the logged policy says")
         with checking(entry, Fault.UNSIGNED):
             require_signed(self.state.caps, caps, body.signatures)
-        self._policy = policy
+        self._policy, self._policy_sha256 = policy, caps.policy_sha256
 
     def _check_decision(self, entry: Entry, body: DecisionBody) -> None:
         with checking(entry, Fault.DECIDED):
@@ -204,7 +205,7 @@ class UnitReplay:
 
     def _require_allowed(self, entry: Entry, plan: Plan, policy_sha256: str) -> Policy:
         """The policy in force, which is the one named and allows the plan."""
-        if self._policy is None or self._policy.digest != policy_sha256:
+        if self._policy is None or self._policy_sha256 != policy_sha256:
             raise failed(Fault.NOT_IN_FORCE, f"entry {entry.seq} names another policy than the one in force")
         if (plan.digest, policy_sha256) not in self._allowed:
             refused = [rule.rule for rule in policy_outcomes(plan, self._policy) if not rule.allowed]
