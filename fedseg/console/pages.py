@@ -303,6 +303,7 @@ class _Pages:
                 home=self._room.home,
                 signer=signer,
                 here=here,
+                now=self._clock().astimezone(UTC),
                 **facts,
             )
         )

@@ -1,5 +1,6 @@
 """The console in a real browser: every page on a desk and on a telephone, and decisions by keyboard alone."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -121,6 +122,7 @@ def test_on_paper_there_is_what_can_be_read_and_nothing_to_press(desk: Desk) -> 
     assert page.get_by_role("button").count() == 0
     assert page.get_by_role("navigation").count() == 0
     assert "What leaves this unit" in page.inner_text("main")
+    assert re.search(r"north officer ann, console of \d{4}-\d\d-\d\d \d\d:\d\d UTC", page.inner_text(".unit"))
 
 
 def test_an_officer_without_a_mouse_denies_then_approves(desk: Desk) -> None:
