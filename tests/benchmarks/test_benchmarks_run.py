@@ -13,6 +13,7 @@ SMALL = {
     "quality": ("--families", "sep", "--epsilon", "2", "--repetitions", "1"),
     "statistics": ("--rows", "4000", "--repetitions", "1"),
     "ledger": ("--releases", "5"),
+    "report": ("--days", "3", "--units", "2", "--repetitions", "1"),
     "planner": ("--data", "sep-5k-d20-k16", "--epsilon", "2", "--repetitions", "1"),
     "consent": ("--events", "2000"),
     "erasure": ("--customers", "500", "--erasures", "5"),
@@ -24,6 +25,7 @@ KEYS = {
     "quality": {"table", "family", "epsilon", "noises"},
     "statistics": {"source", "n", "d", "k", "rows_per_second", "cpu_ratio_to_sklearn", "peak_rss_mb"},
     "planner": {"data", "signal", "excess_predicted", "excess_measured", "within", "mean_half_width_measured"},
+    "report": {"bundle_mb", "seconds_best", "seconds_worst", "cpu_seconds_best", "page_kb"},
     "ledger": {"releases_per_second", "fsyncs_per_second", "verify_seconds", "entries"},
     "consent": {
         "register",

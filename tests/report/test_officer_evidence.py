@@ -1,5 +1,7 @@
 """What does not check out is named, and then no figure stands on the page; what is missing is said."""
 
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -177,8 +179,8 @@ def test_many_ledgers_are_read_by_several_processes_to_the_same_end(
 ) -> None:
     alone = of(members)
     monkeypatch.setattr(ledgers, "PARALLEL_BYTES", 0)
-    monkeypatch.setattr(ledgers.threading, "active_count", lambda: 1)
-    monkeypatch.setattr(ledgers.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
     assert of(members) == alone
 

@@ -13,6 +13,8 @@ from fedseg.report.officer.records import Policy, Release, UnitRecord
 
 PACE_DAYS = 90
 """A forecast goes on at the pace of so many days, or of those since the first release if they are fewer."""
+PACE_DAYS_MIN = 7
+"""Over fewer days there is no pace, and so no forecast."""
 _LONGEST_DAYS = 36_500
 
 
@@ -96,6 +98,6 @@ def _forecast(releases: Sequence[Release], left: Fraction, as_of: str) -> Foreca
     days = min(PACE_DAYS, (today - date.fromisoformat(releases[0].day)).days + 1)
     since = (today - timedelta(days=days - 1)).isoformat()
     pace = sum_of_rhos(one.rho for one in releases if one.day >= since) / days
-    lasts = left // pace if pace else _LONGEST_DAYS + 1
+    lasts = left // pace if pace and days >= PACE_DAYS_MIN else _LONGEST_DAYS + 1
     day = (today + timedelta(days=lasts)).isoformat() if lasts <= _LONGEST_DAYS else ""
     return Forecast(days, pace, day)

@@ -121,7 +121,7 @@ class Forecast:
     """Days over which the pace was taken."""
     rho_a_day: Fraction
     day: str
-    """When the rest is reserved at this pace; empty if nothing was spent, or it is centuries away."""
+    """When the rest is reserved at this pace; empty after less than a week, if nothing was spent, or in centuries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from fedseg.privacy.budget import fraction_text, shown_epsilon
+from fedseg.report.officer.budgets import PACE_DAYS_MIN
 from fedseg.report.officer.chart import HEIGHT, WIDTH, burn_down
 from fedseg.report.officer.model import OfficerReport
 from fedseg.report.officer.noise_file import FAILED, NOT_RUN, PASSED
@@ -26,11 +27,22 @@ def render(report: OfficerReport) -> str:
     """The whole page. The same facts give the same bytes."""
     css = Markup("\n".join([template("report.css"), template("officer/officer.css")]))  # noqa: S704 (ships with fedseg)
     charts = {one.name: burn_down(one, report.period.as_of) for one in report.units}
+    scarcest = min(report.units, key=lambda one: one.rho_left / one.rho_cap if one.rho_cap else 0, default=None)
     verdict = NOT_RUN if report.noise_audit is None else FAILED if report.noise_audit.violated else PASSED
     return (
         environment(_FILTERS)
         .get_template("officer/report.html.j2")
-        .render(report=report, css=css, charts=charts, verdict=verdict, rows_max=ROWS_MAX, width=WIDTH, height=HEIGHT)
+        .render(
+            report=report,
+            scarcest=scarcest,
+            too_short=PACE_DAYS_MIN,
+            css=css,
+            charts=charts,
+            verdict=verdict,
+            rows_max=ROWS_MAX,
+            width=WIDTH,
+            height=HEIGHT,
+        )
     )
 
 
