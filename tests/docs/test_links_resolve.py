@@ -42,3 +42,14 @@ def test_every_page_but_the_decisions_is_on_the_map() -> None:
     listed = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)}
     pages = {page for page in PAGES if page.is_relative_to(ROOT / "docs") and page.parent.name != "adr"}
     assert pages - listed == {index}
+
+
+def test_every_decision_is_on_the_map_once_under_its_number_and_title() -> None:
+    decisions = sorted((ROOT / "docs/adr").glob("*.md"))
+    titles = [page.read_text(encoding="utf-8").partition("\n")[0] for page in decisions]
+    expected = [
+        f"| {number} | [{title.removeprefix(f'# {number:04}. ')}](adr/{page.name}) |"
+        for number, (page, title) in enumerate(zip(decisions, titles, strict=True), start=1)
+    ]
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| \d+ \| .*$", index, re.MULTILINE) == expected
