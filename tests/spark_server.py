@@ -32,6 +32,8 @@ class SparkServer:
 
     folder: Path
     made: list[str] = field(default_factory=list)
+    session: list[int] = field(default_factory=list)
+    """Of its processes, as the system numbers them."""
 
     @property
     def socket(self) -> Path:
@@ -97,8 +99,14 @@ def running_spark() -> Iterator[SparkServer]:
     }
     with (server.folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*map(str, command), "spark-internal"], cwd=server.folder, env=environment, stdout=log, stderr=log
+            [*map(str, command), "spark-internal"],
+            cwd=server.folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
+        server.session.append(process.pid)
         proxy = subprocess.Popen([sys.executable, str(PROXY), str(server.socket), str(port)], stdout=log, stderr=log)
     try:
         _wait(server, port, process)

@@ -39,6 +39,7 @@ class DataFormat(enum.StrEnum):
     PARQUET = "parquet"
     DUCKDB = "duckdb"
     POSTGRESQL = "postgresql"
+    SPARK = "spark"
 
 
 class Process(enum.StrEnum):
@@ -64,6 +65,9 @@ def init(
         DataFormat | None, typer.Option(help="How it is written; by its name's end unless said.")
     ] = None,
     table: Annotated[str | None, typer.Option(help="In a database: SCHEMA.TABLE.")] = None,
+    token: Annotated[
+        Path | None, typer.Option(help="For Spark: the file with the token that it asks for.", dir_okay=False)
+    ] = None,
     network_user: Annotated[str | None, typer.Option(help="System user who speaks to the server.")] = None,
     data_user: Annotated[str | None, typer.Option(help="System user who reads the data and owns the ledger.")] = None,
     single_user: SingleUserOption = False,
@@ -78,7 +82,7 @@ def init(
     from fedseg.deploy.users import choose
 
     users = choose(network_user, data_user, single_user=single_user, options=("--network-user", "--data-user"))
-    source = _source(data, data_format or _format_of(data), subject, table)
+    source = _source(data, data_format or _format_of(data), subject, table, token)
     made = node.init(directory, node.NodePlan(unit, server, ca, policy, source, users[0], users[1], rehearsal_seed))
     single_user_note(single=made.single_user, lost="a break-in at the network process reaches customers and ledger")
     facts = {
@@ -229,6 +233,8 @@ def logs(
 def _format_of(data: str) -> DataFormat:
     if data.startswith(("postgresql:", "postgres:")):
         return DataFormat.POSTGRESQL
+    if data.startswith("unix:"):
+        return DataFormat.SPARK
     try:
         return DataFormat(Path(data).suffix.removeprefix(".").lower())
     except ValueError:
@@ -239,17 +245,18 @@ def _format_of(data: str) -> DataFormat:
         ) from None
 
 
-def _source(data: str, written: DataFormat, subject: str, table: str | None) -> "SourceSettings":
+def _source(data: str, written: DataFormat, subject: str, table: str | None, token: Path | None) -> "SourceSettings":
     from pydantic import ValidationError
 
     from fedseg.node.sources.settings import SourceSettings
 
-    path = data if written is DataFormat.POSTGRESQL else str(Path(data).absolute())
+    path = data if written in {DataFormat.POSTGRESQL, DataFormat.SPARK} else str(Path(data).absolute())
+    shown = None if token is None else str(token.absolute())
     try:
-        return SourceSettings(path=path, format=written.value, subject=subject, table=table)
+        return SourceSettings(path=path, format=written.value, subject=subject, table=table, token=shown)
     except ValidationError as error:
         raise SettingsError(
-            "--data or --table cannot be used",
+            "--data, --table or --token cannot be used",
             why=error.errors()[0]["msg"].removeprefix("Value error, "),
             fix="fedseg node init --help",
         ) from error

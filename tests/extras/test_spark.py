@@ -152,10 +152,13 @@ def exact(federation: SmallFederation, home: NodeHome) -> NDArray[np.int64]:
     return summarize(encode(table, plan.encoders), request, lattice)._values
 
 
-def test_sums_made_in_sparks_tasks_are_the_integers_of_a_file(federation: SmallFederation, customers: NodeHome) -> None:
+def test_sums_made_in_sparks_tasks_are_the_integers_of_a_file(
+    federation: SmallFederation, customers: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = exact(federation, federation.home("north"))
     assert np.count_nonzero(expected)
     assert np.array_equal(exact(federation, customers), expected)
+    monkeypatch.setattr("fedseg.node.sources.spark_sums.LINES_AT_ONCE", 30)
     view = ViewSettings(
         columns={"customer": "text", "visits": "decimal(9,3)", "spend": "decimal(9,3)"},
         features={"visits": "sum(visits)", "spend": "sum(spend)"},

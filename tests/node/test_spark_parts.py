@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 import fedseg
+from fedseg.cli.node import _format_of, _source
 from fedseg.clustering.encode import encode
 from fedseg.clustering.partial import whole_of
 from fedseg.clustering.statistics import summarize
@@ -209,3 +211,10 @@ def test_without_sparks_client_it_is_said_what_to_install(bare_unit: NodeHome, m
     with pytest.raises(SettingsError, match="cannot be used") as refused:
         open_source(home, ())
     assert refused.value.fix == "pip install 'fedseg[spark]'"
+
+
+def test_a_node_is_made_with_its_customers_in_spark(tmp_path: Path) -> None:
+    found = _source(SOCKET, _format_of(SOCKET), "customer", "shop.customers", tmp_path / "token")
+    assert (found.format, found.path, found.token) == ("spark", SOCKET, str(tmp_path / "token"))
+    with pytest.raises(SettingsError, match="--token cannot be used"):
+        _source("customers.csv", _format_of("customers.csv"), "customer", None, tmp_path / "token")

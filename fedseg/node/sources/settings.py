@@ -97,7 +97,7 @@ class SourceSettings(BaseModel):
     table: Annotated[str, Field(pattern=rf"^{_PART}\.{_PART}$")] | None = None
     """SCHEMA.TABLE, in a database."""
     token: str | None = None
-    """File with the token that Spark asks for, relative to the home."""
+    """The file with the token that Spark asks for, relative to the home."""
     view: ViewSettings | None = None
     """Where the source holds events, and not one row a customer."""
 

@@ -33,6 +33,10 @@ SECONDS: Final = 5.0
 RETRIES: Final = 5
 """How often a call that did not reach Spark is made again: for about ten seconds."""
 
+INLINE_BYTES: Final = 2**27
+"""What goes to Spark within a call, which holds no more. Larger tables Spark keeps beside, and cannot read them again
+where it encrypts its disks."""
+
 _STORED: Final = frozenset({"MANAGED", "EXTERNAL"})
 _PROVIDERS: Final = frozenset({"parquet", "orc", "delta", "iceberg"})
 """Formats whose rows are what is stored. Others may be any query (jdbc), or make one row of several lines (csv)."""
@@ -83,13 +87,14 @@ class SparkTable(Rows):
         Raises:
             DataError: If Spark cannot be reached or refuses, or a task fails.
         """
+        from grpc import RpcError  # noqa: PLC0415 (an extra)
         from pyspark.errors import PySparkException  # pyright: ignore[reportMissingImports] # noqa: PLC0415 (an extra)
 
         try:
             with _session(self.path, self._said_token()) as spark:
                 self._require_table(spark)
                 yield spark
-        except (PySparkException, pa.ArrowException, OSError) as error:
+        except (PySparkException, RpcError, pa.ArrowException, OSError) as error:
             # Spark's own text may repeat a row: its kind says enough.
             raise DataError(
                 "the data source cannot be read in Spark",
@@ -146,6 +151,7 @@ def _session(path: Path, token: str | None) -> Generator["SparkSession"]:
         spark.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES)])
         spark.conf.set("spark.sql.session.timeZone", "UTC")
         spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
+        spark.conf.set("spark.sql.session.localRelationCacheThreshold", str(INLINE_BYTES))
         spark.conf.set("spark.sql.files.ignoreCorruptFiles", "false")
         spark.conf.set("spark.sql.files.ignoreMissingFiles", "false")
         yield spark

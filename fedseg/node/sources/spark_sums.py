@@ -1,7 +1,10 @@
 """A round's statistic of customers who are in Spark, added up where they are: sums of parts alone come to the node."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from fedseg.clustering.features import Feature
 from fedseg.clustering.lattice import Lattice
@@ -15,6 +18,9 @@ from fedseg.node.sources.spark_parts import CODE, KEY, PART, decided, each_once,
 from fedseg.node.sources.spark_tasks import SUMMED, Count
 from fedseg.policy.gate import Decisions
 from fedseg.privacy.sensitive import Sensitive
+
+LINES_AT_ONCE = 2**20
+"""Decisions that go to Spark in a call, 22 bytes each."""
 
 if TYPE_CHECKING:
     from pyspark.sql.connect.dataframe import DataFrame  # pyright: ignore[reportMissingImports]
@@ -38,7 +44,7 @@ def sum_in_spark(
         parts = _parts(spark, count)
         stored = table.columns(spark, [home.settings.source.subject, *count.columns])
         rows = _divided(stored, home.subject_secret, count, parts)
-        divided = rows.unionByName(spark.createDataFrame(decided(decisions, parts)), allowMissingColumns=True)
+        divided = rows.unionByName(_sent(spark, decided(decisions, parts)), allowMissingColumns=True)
         tasks = run(divided.repartitionById(parts, PART), spark_tasks.sums, SUMMED, count=count)
         answers = each_once(tasks.toLocalIterator(), parts, request.cells * lattice.width(dimensions))
         return whole_of(answers, dimensions, request, lattice)
@@ -66,6 +72,16 @@ def _count(
 def _parts(spark: "SparkSession", count: Count) -> int:
     said = None if count.view is None else count.view.passes
     return said or int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
+
+
+def _sent(spark: "SparkSession", lines: pa.Table) -> "DataFrame":
+    """The lines in Spark; no call holds more than `LINES_AT_ONCE`."""
+    some = [spark.createDataFrame(lines.slice(start, LINES_AT_ONCE)) for start in range(0, len(lines), LINES_AT_ONCE)]
+    return (
+        some[0]
+        if len(some) == 1
+        else reduce(lambda one, other: one.union(other), (one.localCheckpoint() for one in some))
+    )
 
 
 def _divided(frame: "DataFrame", secret: bytes, count: Count, parts: int) -> "DataFrame":
