@@ -41,6 +41,9 @@ REFUSAL: Final = "E601"
 """How a plan ends whose round fell below its quorum."""
 
 
+NO_ROUND = "did not take place"
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """A plan that was run in unrest."""
@@ -211,7 +214,7 @@ class Unrest:
     def _round(self, job: Job, step: int, kind: str) -> str:
         """Do it in this round, which has begun, wait for the round's end, and say what was done."""
         if self._is_over(job, step + 1):  # refused
-            return f"round {step + 1}: did not take place"
+            return f"round {step + 1}: {NO_ROUND}"
         what = f"round {step + 1}: {kind} {KINDS[kind](self)}"
         print(f"{job.name} {what}", flush=True)  # noqa: T201 (the transcript)
         wait_for(f"the end of round {step + 1}", lambda: self._is_over(job, step + 1), seconds=150)
