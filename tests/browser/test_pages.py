@@ -13,6 +13,9 @@ from playwright.sync_api import Browser, Page
 from fedseg.policy.document import load_policy
 from fedseg.report.facts import collect
 from fedseg.report.model import ReportFacts
+from fedseg.report.officer.evidence import gather
+from fedseg.report.officer.pack import Question, make
+from fedseg.report.officer.render import render as render_officers_report
 from fedseg.report.render import render
 from fedseg.segments import page as segment_page
 from fedseg.segments.segmentation import parse_signed
@@ -22,7 +25,7 @@ from tests.segments import results
 pytestmark = pytest.mark.browser
 
 PAGES = ["report", "report that found a fault", "report of features of every kind", "report of bounds"]
-PAGES += ["segment page", "segment page of features of every kind"]
+PAGES += ["segment page", "segment page of features of every kind", "officer's report"]
 HOSTILE_PAGES = ["report", "segment page"]
 POLICY = load_policy((Path(__file__).parents[2] / "policies" / "gdpr-marketing.yaml").read_bytes())
 WIDTHS = {1280: 900, 390: 844}
@@ -64,6 +67,9 @@ def pages(reports: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
         "segment page of features of every kind": segment_page.render(
             parse_signed(reports["kinds"].with_name("segmentation.json").read_bytes()), plan=None, policies=[POLICY]
         ),
+        "officer's report": render_officers_report(
+            make(gather([reports["sound"].parent]), Question(None, {}, None, None))[0]
+        ),
         "report that found a fault": reports["tampered"].read_text("utf-8"),
         "report of features of every kind": reports["kinds"].read_text("utf-8"),
         "report of bounds": reports["bounds"].read_text("utf-8"),
@@ -92,7 +98,7 @@ def test_axe_finds_no_serious_violation(tab: Watched, pages: dict[str, Path], na
     assert serious_violations(tab.page) == []
 
 
-@pytest.mark.parametrize("name", HOSTILE_PAGES)
+@pytest.mark.parametrize("name", [*HOSTILE_PAGES, "officer's report"])
 def test_nothing_leaves_nothing_complains_and_nothing_overflows(
     tab: Watched, pages: dict[str, Path], name: str
 ) -> None:
