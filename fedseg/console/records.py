@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -115,7 +115,7 @@ def requests_of(home: NodeHome, today: date) -> list[RequestLine]:
     return [_request_line(home, one, notices.get(one.request.id, ()), today) for one in found]
 
 
-def ledger_of(home: NodeHome) -> LedgerPage:
+def ledger_of(home: NodeHome, now: datetime) -> LedgerPage:
     """Verify the unit's ledger from its first byte, and say what left the unit, what was refused, and who has seen it.
 
     Raises:
@@ -129,7 +129,7 @@ def ledger_of(home: NodeHome) -> LedgerPage:
     return LedgerPage(
         facts,
         facts.raw.notes[-1][1].splitlines(),
-        witnesses_of(home.path, facts),
+        witnesses_of(home, facts, now),
         releases,
         [
             RefusalLine(entry.seq, body.refused_on, body.plan_sha256)

@@ -1,105 +1,69 @@
-"""Who else has signed a unit's ledger, by the files that the unit was given: `cosigned.note` and `rolled-back.note`."""
+"""Which of the witnesses that a unit's policy names have cosigned its ledger, by what the unit was given."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final
+from typing import NamedTuple
 
 from fedseg.audit.facts import LedgerFacts
-from fedseg.errors import StorageError, VerificationError
-from fedseg.ledger.checkpoint import Checkpoint, parse_checkpoint
-from fedseg.ledger.cosignature import TIMESTAMP_BYTES
-from fedseg.ledger.keys import ML_DSA_SIGNATURE_BYTES, SIGNATURE_BYTES
-from fedseg.ledger.notes import SignatureLine, SignatureType, parse_note
-from fedseg.ledger.verifier_keys import VerifierKey, open_signed
-
-COSIGNED_FILE: Final = "cosigned.note"
-"""The newest checkpoint of the unit's own ledger, with the cosignatures that it was given."""
-ROLLED_BACK_FILE: Final = "rolled-back.note"
-"""What the unit's own key has signed and its ledger does not hold."""
-_NOTE_LIMIT_BYTES: Final = 64 * 1024
-_KINDS: Final = {
-    TIMESTAMP_BYTES + SIGNATURE_BYTES: "Ed25519",
-    TIMESTAMP_BYTES + ML_DSA_SIGNATURE_BYTES: "ML-DSA-44",
-}
-"""Kinds of cosignatures by their length."""
+from fedseg.errors import NotWitnessedError, RolledBackError
+from fedseg.ledger.verifier_keys import Signed, VerifierKey
+from fedseg.node.home import NodeHome
+from fedseg.node.witnessing import cosigned_now
+from fedseg.privacy.witnessed import open_own
 
 
-@dataclass(frozen=True, slots=True)
-class Cosignature:
-    """A cosignature below a checkpoint, in the name of a witness. Nobody here has checked it."""
+class WitnessLine(NamedTuple):
+    """One of the policy's witnesses."""
 
     name: str
-    kind: str
+    """As the policy names it."""
+    cosigned: bool
+    """Whether its signature, found to hold, stands below the newest cosigned checkpoint."""
     at: datetime | None
-    """When, as it says."""
+    """When it says that it signed; None if it says no time, or did not."""
 
 
 @dataclass(frozen=True, slots=True)
 class WitnessFacts:
-    """What others have signed of a ledger."""
+    """What witnesses have signed of a ledger, under the policy in it."""
 
+    quorum: int | None
+    """How many must have; 0 if the unit declares that it has none, None if its policy says nothing."""
+    lines: Sequence[WitnessLine]
     covers: int | None
-    """How many entries the newest cosigned checkpoint covers; None if there is none."""
-    cosignatures: Sequence[Cosignature]
-    rolled_back: int | None
-    """Entries of a checkpoint that the ledger's own key has signed and the ledger does not begin with; None if none."""
-    unreadable: str | None
-    """Why a file with a checkpoint says nothing; None if none is so."""
+    """How many entries the newest checkpoint covers that one of them has cosigned; None if there is none."""
+    failed: NotWitnessedError | RolledBackError | None
+    """Why the checkpoint that the unit was given says nothing, or that the ledger is an older copy."""
 
 
-def witnesses_of(folder: Path, facts: LedgerFacts) -> WitnessFacts:
-    """What the files in a unit's home say of its verified ledger.
+def witnesses_of(home: NodeHome, facts: LedgerFacts, now: datetime) -> WitnessFacts:
+    """What the unit holds of its witnesses' words about its verified ledger.
 
     Raises:
         StorageError: If a file is there and cannot be read.
     """
-    covers, cosignatures, rolled_back, unreadable = None, list[Cosignature](), None, None
-    for name in (ROLLED_BACK_FILE, COSIGNED_FILE):
-        note = _read(folder / name)
-        if note is None:
-            continue
-        try:
-            found = _own_checkpoint(note, facts)
-        except VerificationError as error:
-            unreadable = f"{name}: {error.why}"
-            continue
-        if found.size > facts.size or found.root != facts.raw.history().root(found.size):
-            rolled_back = found.size
-        elif name == COSIGNED_FILE:
-            covers, cosignatures = found.size, _cosignatures(note, facts.origin)
-    return WitnessFacts(covers if cosignatures else None, cosignatures, rolled_back, unreadable)
-
-
-def _own_checkpoint(note: str, facts: LedgerFacts) -> Checkpoint:
-    """The checkpoint of this ledger in a note that one of its own keys has signed."""
-    own = [VerifierKey(facts.origin, SignatureType.ED25519, key) for key in facts.keys]
-    return parse_checkpoint(open_signed(note, own).text)
-
-
-def _cosignatures(note: str, origin: str) -> list[Cosignature]:
-    lines = [line for line in parse_note(note).signatures if line.name != origin]
-    return [Cosignature(one.name, kind, _time_in(one)) for one in lines if (kind := _KINDS.get(len(one.signature)))]
-
-
-def _time_in(line: SignatureLine) -> datetime | None:
-    """When a cosignature says it was made (c2sp.org/tlog-cosignature); None for no time that a calendar has."""
+    rules = None if facts.account.caps is None else facts.account.caps.witnesses
+    quorum, keys = (None, dict[str, str]()) if rules is None else (rules.quorum, rules.keys)
+    known = {name: VerifierKey.from_text(text) for name, text in keys.items()}
+    covers, signed, failed = None, tuple[Signed, ...](), None
     try:
-        return datetime.fromtimestamp(int.from_bytes(line.signature[:TIMESTAMP_BYTES]), UTC)
+        held = cosigned_now(home, now, now)
+        if held is not None:
+            checkpoint, opened = open_own(held.note, facts.raw.history(), known.values())
+            covers, signed = checkpoint.size, opened.signed
+    except (NotWitnessedError, RolledBackError) as error:
+        failed = error
+    by_key = {one.key: one for one in signed}
+    lines = [WitnessLine(name, key in by_key, _time(by_key.get(key))) for name, key in known.items()]
+    return WitnessFacts(quorum, lines, covers if any(one.cosigned for one in lines) else None, failed)
+
+
+def _time(signed: Signed | None) -> datetime | None:
+    """When a cosignature says it was made; None for no time that a calendar has."""
+    if signed is None or not signed.timestamp:
+        return None
+    try:
+        return datetime.fromtimestamp(signed.timestamp, UTC)
     except (OverflowError, ValueError, OSError):
         return None
-
-
-def _read(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return file.read(_NOTE_LIMIT_BYTES).decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be read",
-            why=error.strerror or "the disk refused",
-            fix="check its permissions",
-        ) from error

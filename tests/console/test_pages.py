@@ -2,7 +2,9 @@
 
 import shutil
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
 from html.parser import HTMLParser
@@ -12,14 +14,19 @@ import pytest
 
 from fedseg.console.account import HEIGHT, WIDTH, Day, account_of, steps
 from fedseg.console.plans import Signer
-from fedseg.console.witnesses import COSIGNED_FILE, ROLLED_BACK_FILE
 from fedseg.ledger.cosignature import cosign
 from fedseg.ledger.keys import SigningKey
+from fedseg.ledger.notes import SignatureType
 from fedseg.ledger.reading import read_ledger
+from fedseg.ledger.verifier_keys import VerifierKey
+from fedseg.node.approvals import deny
+from fedseg.node.home import NodeHome
+from fedseg.node.witnessing import COSIGNED_FILE, ROLLED_BACK_FILE
 from fedseg.privacy.account import PrivacyAccount
 from fedseg.privacy.budget import epsilon_of, shown_epsilon
 from tests.console.conftest import NOW, Browser
 from tests.console_unit import ConsoleUnit, Names, make_console_unit
+from tests.small_federation import make_federation, policy_document
 
 HOSTILE = '"><script>alert(1)</script><img src=//x.example onerror=f()>{{7*7}}&amp;'
 HOSTILE_LABEL = '" autofocus onfocus="alert(1)" {{7*7}} &amp; &#60;'
@@ -212,8 +219,6 @@ def test_pages_have_no_script_no_inline_style_and_name_no_other_host(browser: Br
 
 
 def test_a_unit_without_a_policy_in_its_ledger_has_pages_all_the_same(tmp_path: Path) -> None:
-    from tests.small_federation import make_federation
-
     home = make_federation(tmp_path / "new", {"north": 8}).home("north")
     shutil.copy(home.path / "policy.yaml", tmp_path / "segmentation.json")
     browser = Browser(ConsoleUnit(tmp_path, home, (), tmp_path / "segmentation.json"), None).open()
@@ -223,42 +228,77 @@ def test_a_unit_without_a_policy_in_its_ledger_has_pages_all_the_same(tmp_path: 
     assert "Nothing has left this unit yet" in text_of(browser.get("/ledger").text)
 
 
-def cosigned(unit: ConsoleUnit, name: str) -> str:
-    """The newest checkpoint of the unit's ledger, cosigned by a witness of this name."""
-    newest = read_ledger(unit.home.path / "ledger.db").notes[-1][1]
-    return cosign(newest, name, SigningKey.generate(), NOW)
+@dataclass(frozen=True)
+class Witnessed:
+    """A unit whose policy wants two of three witnesses, at its console."""
+
+    browser: Browser
+    keys: Mapping[str, SigningKey]
+
+    @property
+    def home(self) -> NodeHome:
+        return self.browser.unit.home
+
+    def cosigned(self, name: str = "partner") -> str:
+        """The newest checkpoint of the ledger, cosigned by one of them."""
+        newest = read_ledger(self.home.path / "ledger.db").notes[-1][1]
+        return cosign(newest, f"{name}.example/w1", self.keys[name], NOW)
+
+    def deny(self) -> None:
+        """One more entry."""
+        deny(self.home, "0" * 64, "no", now=NOW)
+
+    def shown(self) -> str:
+        return text_of(self.browser.get("/ledger").text)
 
 
-def test_who_has_cosigned_the_ledger_and_how_far_is_shown(browser: Browser) -> None:
-    home = browser.unit.home.path
-    (home / COSIGNED_FILE).write_text(cosigned(browser.unit, "witness.example/<b>w1</b>"), "utf-8")
-    size = len(browser.unit.kinds())
-    shown = text_of(browser.get("/ledger").text)
-    assert f"The first {size} of {size} entries are cosigned." in shown
-    assert "witness.example/<b>w1</b> Ed25519 2026-11-23 09:00" in shown
-    assert "No witness." not in shown
-    browser.decide("approve")
-    assert f"The first {size} of {size + 1} entries are cosigned; what is newer is not yet" in text_of(
-        browser.get("/ledger").text
+@pytest.fixture
+def witnessed(tmp_path: Path) -> Witnessed:
+    keys = {name: SigningKey.generate() for name in ("auditor", "partner", "server")}
+    named = "".join(
+        f"    {name}: '{VerifierKey(f'{name}.example/w1', SignatureType.ED25519_COSIGNATURE, key.public).to_text()}'\n"
+        for name, key in keys.items()
     )
+    policy = policy_document(approvals=f"witnesses:\n  quorum: 2\n  keys:\n{named}")
+    home = make_federation(tmp_path / "witnessed", {"north": 8}, policy=policy).home("north")
+    deny(home, "f" * 64, "no", now=NOW)
+    unit = ConsoleUnit(tmp_path, home, (), tmp_path / "segmentation.json")
+    return Witnessed(Browser(unit, None).open(), keys)
+
+
+def test_who_has_cosigned_the_ledger_and_how_far_is_shown(witnessed: Witnessed) -> None:
+    assert "The policy wants 2 of 3 to have cosigned before anything leaves. Nobody has yet." in witnessed.shown()
+    (witnessed.home.path / COSIGNED_FILE).write_text(witnessed.cosigned(), "utf-8")
+    shown = witnessed.shown()
+    assert "1 has: the first 3 of 3 entries are cosigned." in shown
+    assert "key 2026-11-23 09:00 server no" in shown
+    assert "No witness." not in shown
+    witnessed.deny()
+    assert "the first 3 of 4 entries are cosigned; what is newer is not yet" in witnessed.shown()
+
+
+def test_a_signature_by_another_key_is_no_witness(witnessed: Witnessed) -> None:
+    forged = Witnessed(witnessed.browser, {"partner": SigningKey.generate()}).cosigned()
+    (witnessed.home.path / COSIGNED_FILE).write_text(forged, "utf-8")
+    assert "Nobody has yet." in witnessed.shown()
 
 
 @pytest.mark.parametrize("name", [COSIGNED_FILE, ROLLED_BACK_FILE])
-def test_a_ledger_that_was_put_back_is_told_from_the_newest(browser: Browser, tmp_path: Path, name: str) -> None:
-    home = browser.unit.home.path
+def test_a_ledger_that_was_put_back_is_told_from_the_newest(witnessed: Witnessed, tmp_path: Path, name: str) -> None:
+    home = witnessed.home.path
     shutil.copy(home / "ledger.db", tmp_path / "yesterday.db")
-    browser.decide("approve")
-    later = cosigned(browser.unit, "w1")
+    witnessed.deny()
+    later = witnessed.cosigned()
     shutil.copy(tmp_path / "yesterday.db", home / "ledger.db")
     (home / name).write_text(later, "utf-8")
-    page = browser.get("/ledger").text
-    assert "This ledger is an older copy, or one of two." in text_of(page)
-    assert 'role="alert"' in page
+    assert "E904" in witnessed.shown()
+    assert "Nobody has yet." in witnessed.shown()
 
 
-@pytest.mark.parametrize("note", ["", "no note", "\u202e\n\n\N{EM DASH} x AAAA\n", "x" * 70_000])
-def test_what_is_no_checkpoint_of_this_ledger_counts_for_nothing(browser: Browser, note: str) -> None:
-    (browser.unit.home.path / COSIGNED_FILE).write_text(note, "utf-8")
-    shown = text_of(browser.get("/ledger").text)
-    assert "A file with a checkpoint says nothing." in shown
-    assert "No witness." in shown
+@pytest.mark.parametrize(
+    "note", ["", "no note", "\u202e\n\n\N{EM DASH} x AAAA\n", "x" * 70_000], ids=["empty", "text", "unseen", "long"]
+)
+def test_what_is_no_checkpoint_of_this_ledger_counts_for_nothing(witnessed: Witnessed, note: str) -> None:
+    (witnessed.home.path / COSIGNED_FILE).write_text(note, "utf-8")
+    assert "E608" in witnessed.shown()
+    assert "Nobody has yet." in witnessed.shown()
