@@ -2,6 +2,7 @@
 
 `features` and `sums` are the first digits of hashes, of everybody's features as exact bits and of a round's integers.
 `cpu_seconds` of the sums counts what works for the source: this process, and of Spark its server and tasks.
+It runs in `.venv-extras`, which `make test-extras` makes, and needs Java and PostgreSQL.
 """
 
 import hashlib
