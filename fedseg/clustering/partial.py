@@ -26,14 +26,13 @@ def partial_sums(
 
     Args:
         table: Rows past the gate that hold all rows of each of their customers: which of several rows counts is
-            decided here, so a customer whose rows were in two parts would count twice.
+            decided here, so a customer whose rows were in two parts would count twice. They have to fit in memory.
         features: The plan's.
         request: The round's reference points.
         lattice: Of the approved plan.
 
     Raises:
         ValueError: If columns, features and request do not fit together: a programmer's mistake.
-        StorageError: If a large part cannot be kept on the disk while it is sorted.
     """
     rows = encode(table, features)
     return bounded_sums(
