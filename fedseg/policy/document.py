@@ -168,6 +168,8 @@ class Witnesses(Part):
             raise ValueError("each witness needs a key of its own")
         if self.quorum > len(self.keys) or (self.keys and not self.quorum):
             raise ValueError("quorum is from 1 to the number of keys, and 0 only without keys")
+        if self.keys and 2 * self.quorum <= len(self.keys):
+            raise ValueError("quorum is more than half of the keys: else two histories could reach one each")
         return self
 
 

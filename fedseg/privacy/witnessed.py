@@ -99,5 +99,5 @@ def _not_witnessed(why: str) -> NotWitnessedError:
     return NotWitnessedError(
         "this unit's ledger is not witnessed as its policy asks",
         why=why,
-        fix="see that its witnesses are reachable: fedseg budget show HOME names them",
+        fix="see that its witnesses run; who they are says: fedseg policy explain HOME/policy.yaml",
     )

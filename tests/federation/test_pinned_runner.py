@@ -25,6 +25,8 @@ from fedseg.federation.flower.services import PARTS_SECONDS, UnitStore
 from fedseg.federation.flower.sockets import OneLine
 from fedseg.federation.flower.tasks import NodeTasks
 from fedseg.federation.runner import LEAST_SLOT_SECONDS, answer
+from fedseg.federation.witness_wire import WITNESS_TYPE, decode_said, encode_asked
+from fedseg.node.witnessing import Asked
 from fedseg.server.contribution import payload_bytes
 from tests.federation.small_supernode import SmallSuperNode, small_supernode
 from tests.federation.stub_source import FILES, REFUSAL
@@ -127,6 +129,17 @@ def test_a_message_of_another_kind_gets_the_word_for_no(
     message_type: str, node: SmallSuperNode, federation: SmallFederation
 ) -> None:
     node.ask(asked(federation), bundle=stub_bundle(), message_type=message_type)
+    assert run_one(node, federation) == wire.encode_unavailable()
+
+
+def test_a_message_about_witnessing_is_answered_by_installed_code_alone_and_holds_no_release(
+    node: SmallSuperNode, federation: SmallFederation
+) -> None:
+    request = encode_asked(Asked(federation.plan.digest))
+    node.ask(request, bundle=stub_bundle(), message_type=WITNESS_TYPE)
+    said = decode_said(run_one(node, federation))
+    assert said.growth[0].startswith("old 0\n\nfedseg/unit/north\n")
+    node.ask(request, bundle=bundle(client="pass"), message_type=WITNESS_TYPE)
     assert run_one(node, federation) == wire.encode_unavailable()
 
 

@@ -20,6 +20,7 @@ from fedseg.errors import (
     RolledBackError,
     RoundError,
 )
+from fedseg.federation.flower.messages import WITNESS_BYTES_A_UNIT, largest_body_bytes
 from fedseg.federation.loopback import LoopbackGrid
 from fedseg.federation.server_app import run_plan
 from fedseg.federation.witness_wire import (
@@ -35,30 +36,19 @@ from fedseg.node.approvals import approve
 from fedseg.node.contribute import contribute
 from fedseg.node.home import NodeHome
 from fedseg.node.integrity import require_integrity
-from fedseg.node.witnessing import COSIGNED_FILE, ROLLED_BACK_FILE, Asked, Reply, Said, answer, as_witness
+from fedseg.node.witnessing import COSIGNED_FILE, ROLLED_BACK_FILE, Asked, Reply, Said, answer
 from fedseg.privacy.noise import SimulatedNoise
 from fedseg.segments.segmentation import SignedSegmentation
 from tests.small_federation import NOW, SmallFederation, make_federation, policy_document, some_request
+from tests.witnessed_federation import witnessed
 from tests.wrapped_grid import WrappedGrid
 
 SIZES = {"north": 60, "south": 50, "west": 40}
 
 
-def witnessed(path: Path, *, quorum: int = 1, rho_cap: str = "4/1") -> SmallFederation:
-    """Three units, each of which has the other two as witnesses, and a witnessed plan that all have approved."""
-    made = make_federation(path, SIZES, witnessed=True)
-    keys = {home.settings.unit: as_witness(home).verifier_key.to_text() for home in made.homes}
-    for home in made.homes:
-        others = [f"    {name}: {key}\n" for name, key in keys.items() if name != home.settings.unit]
-        document = policy_document(rho_cap=rho_cap).decode()
-        document += f"witnesses:\n  quorum: {quorum}\n  keys:\n{''.join(others)}"
-        (home.path / "policy.yaml").write_text(document, "utf-8")
-    return made.approve_all()
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> SmallFederation:
-    return witnessed(tmp_path_factory.mktemp("witnessed") / "federation")
+    return witnessed(tmp_path_factory.mktemp("witnessed") / "federation", SIZES)
 
 
 @pytest.fixture
@@ -127,14 +117,14 @@ def test_a_server_that_carries_no_cosignatures_gets_no_release(federation: Small
 
 
 def test_a_witness_that_is_gone_is_no_hindrance_to_a_quorum_of_others(tmp_path: Path) -> None:
-    federation = witnessed(tmp_path / "federation")
+    federation = witnessed(tmp_path / "federation", SIZES | {"east": 30})
     shutil.rmtree(federation.home("west").path / "LOCAL" / "witness")
     run(federation)
     assert kinds(federation.home("north")).count("release") == 3
 
 
 def test_without_a_quorum_nothing_leaves(tmp_path: Path) -> None:
-    federation = witnessed(tmp_path / "federation", quorum=2)
+    federation = witnessed(tmp_path / "federation", SIZES)
     (federation.home("west").path / "LOCAL" / "witness" / "witness.json").unlink()
     with pytest.raises(RoundError):
         run(federation)
@@ -235,7 +225,7 @@ def as_other(note: str) -> str:
 
 
 def test_words_of_several_witnesses_are_gathered_and_older_ones_do_not_replace_newer(tmp_path: Path) -> None:
-    federation = witnessed(tmp_path / "federation", quorum=2)
+    federation = witnessed(tmp_path / "federation", SIZES)
     assert witnessed_turn(federation)
     north = federation.home("north")
     note = (north.path / COSIGNED_FILE).read_text("utf-8")
@@ -300,7 +290,7 @@ def test_a_report_can_say_who_has_seen_how_much(federation: SmallFederation, tmp
     facts, note = verify_ledger(north.path / "ledger.db"), (north.path / COSIGNED_FILE).read_text("utf-8")
     state = witness_state(facts, note)
     assert (state.quorum, state.names, state.seen_size, state.size) == (
-        1,
+        2,
         ("south", "west"),
         facts.size - 1,
         facts.size,
@@ -316,3 +306,19 @@ def test_a_report_can_say_who_has_seen_how_much(federation: SmallFederation, tmp
     assert witness_state(verify_ledger(plain.path / "ledger.db"), None).quorum is None
     assert "says nothing" in witness_state(verify_ledger(plain.path / "ledger.db"), None).in_words
     assert "declares" in replace(state, quorum=0).in_words
+
+
+def test_what_a_unit_says_fits_into_what_the_servers_proxy_lets_pass(federation: SmallFederation) -> None:
+    run(federation)
+    requests = tuple(
+        answer(home, Asked(federation.plan.digest), since=NOW, now=NOW).growth[0] for home in federation.homes
+    )
+    said = answer(
+        federation.home("north"),
+        Asked(federation.plan.digest, to_cosign=requests, sizes=(0, 1, 2, 3)),
+        since=NOW,
+        now=datetime.now(UTC),
+    )
+    assert {one.status for one in said.replies} == {404, 409}
+    assert len(encode_said(said)) < WITNESS_BYTES_A_UNIT * (len(SIZES) + 1)
+    assert largest_body_bytes(federation.plan) > WITNESS_BYTES_A_UNIT * (len(SIZES) + 1)

@@ -17,6 +17,8 @@ from fedseg.federation import wire
 from fedseg.plan import Plan
 from fedseg.server.contribution import payload_bytes
 
+WITNESS_BYTES_A_UNIT: Final = 8 * 1024
+"""More than a consistency proof of 63 hashes, two checkpoints with cosignatures, and their names."""
 _MAX_ID: Final = 2**64 - 1
 
 
@@ -31,14 +33,20 @@ def through_codec(message: Message) -> Message:
     return message_from_proto(message_to_proto(message))
 
 
+def _about_witnesses(plan: Plan) -> int:
+    """No less than the bytes of a unit's longest reply about witnessing: a proof and an answer for each unit."""
+    return WITNESS_BYTES_A_UNIT * (len(plan.units) + 1) if plan.witnessed else 0
+
+
 def largest_body_bytes(plan: Plan) -> int:
     """Length of the largest HTTP body that a node sends for this plan, by Flower's own encoding.
 
-    It counts the reply's bytes, Flower's objects around them, and the announcement of the reply with its largest ids.
+    That is a release, or what a unit says about witnessing. It counts the reply's bytes, Flower's objects around them,
+    and the announcement of the reply with its largest ids.
     """
     be_task(_MAX_ID)
     reply = Message(
-        wire.pack(bytes(1 + max(payload_bytes(terms) for terms in plan.terms))),
+        wire.pack(bytes(max(1 + max(payload_bytes(terms) for terms in plan.terms), _about_witnesses(plan)))),
         dst_node_id=_MAX_ID,
         message_type=wire.MESSAGE_TYPE,
         group_id=wire.GROUP,
