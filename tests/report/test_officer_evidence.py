@@ -15,6 +15,7 @@ from fedseg.errors import SettingsError, VerificationError
 from fedseg.ledger.export import export_ledger, parse_export
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.raw import RawLedger
+from fedseg.privacy.entries import WitnessRules
 from fedseg.privacy.noise import SimulatedNoise
 from fedseg.report.officer import ledgers
 from fedseg.report.officer.evidence import gather
@@ -213,3 +214,22 @@ def test_simulated_noise_is_said_before_anything_else() -> None:
 
 def test_a_role_that_is_no_ledger_counts_as_none(members: tuple[Member, ...]) -> None:
     assert of(tuple(one for one in members if one.role is not Role.LEDGER)).failures[0].code == "B2-empty"
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (None, "no witness: its policy says nothing of witnesses"),
+        (WitnessRules(quorum=0), "no witness, as its policy declares"),
+    ],
+)
+def test_what_a_policy_says_of_witnesses_is_said(rules: WitnessRules | None, said: str) -> None:
+    assert ledgers._witnesses(rules) == said
+
+
+def test_a_report_says_that_there_is_no_witness_and_what_policies_say(members: tuple[Member, ...]) -> None:
+    report, files = make(members, ALL)
+
+    assert not report.witnessed
+    assert [one.witnesses for one in report.log] == ["no witness", *(3 * [ledgers._witnesses(None)])]
+    assert "unit-0, unit-1, unit-2: no witness: its policy says nothing" in files["report.html"].decode()

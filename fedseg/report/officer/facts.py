@@ -125,6 +125,7 @@ def _log(one: Log) -> LogFact:
         fingerprint=one.fingerprint,
         key_given=one.key_given,
         cosigned_by=one.cosigned_by,
+        witnesses=one.witnesses,
         goes_on_from=one.goes_on_from,
     )
 

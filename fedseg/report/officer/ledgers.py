@@ -42,6 +42,7 @@ from fedseg.privacy.entries import (
     PolicyBody,
     RefusalBody,
     ReleaseBody,
+    WitnessRules,
 )
 from fedseg.report.facts import whose_word
 from fedseg.report.model import FailureFact
@@ -113,7 +114,24 @@ def _key_of(task: Task, raw: RawLedger) -> PublicKey | None:
     return next((PublicKey.from_text(task.keys[name]) for name in names if name in task.keys), None)
 
 
-def _log(task: Task, raw: RawLedger, key: PublicKey | None, *, role: str, name: str) -> Log:
+NO_WITNESS = "no witness"
+
+
+def _witnesses(rules: WitnessRules | None) -> str:
+    """What a policy says of witnesses. The cosignatures themselves lie at the unit, and not in a bundle."""
+    if rules is None:
+        return f"{NO_WITNESS}: its policy says nothing of witnesses"
+    if not rules.quorum:
+        return f"{NO_WITNESS}, as its policy declares"
+    return (
+        f"its policy lets nothing leave without the cosignatures of {rules.quorum} of {', '.join(rules.keys)}, "
+        "which are not in this evidence"
+    )
+
+
+def _log(
+    task: Task, raw: RawLedger, key: PublicKey | None, *, role: str, name: str, witnesses: str = NO_WITNESS
+) -> Log:
     newest, note = raw.notes[-1]
     keys = raw.keys()
     signers = tuple(line.name for line in parse_note(note).signatures if line.name != raw.origin)
@@ -135,6 +153,7 @@ def _log(task: Task, raw: RawLedger, key: PublicKey | None, *, role: str, name: 
         fingerprint=keys.in_force.fingerprint(),
         key_given=key is not None,
         cosigned_by=signers,
+        witnesses=witnesses,
         goes_on_from=size,
     )
 
@@ -144,6 +163,7 @@ def _log(task: Task, raw: RawLedger, key: PublicKey | None, *, role: str, name: 
 
 def _unit(task: Task, raw: RawLedger, key: PublicKey | None, name: str) -> UnitRecord:
     facts = verify_raw(raw, key)
+    caps = facts.account.caps
     days = _days(raw.entries)
     by_kind: dict[str, list[tuple[int, str, Entry]]] = {}
     for entry, day in zip(raw.entries, days, strict=True):
@@ -168,7 +188,7 @@ def _unit(task: Task, raw: RawLedger, key: PublicKey | None, name: str) -> UnitR
     )
     approvals = by_kind.get(ApprovalBody.kind, [])
     return UnitRecord(
-        log=_log(task, raw, key, role="unit", name=name),
+        log=_log(task, raw, key, role="unit", name=name, witnesses=_witnesses(caps.witnesses if caps else None)),
         plans={str(one.body["plan_sha256"]): raw.payloads[_payload(one)] for _, _, one in approvals},
         policies=tuple(_policy(seq, day, raw, one) for seq, day, one in by_kind.get(PolicyBody.kind, ())),
         approvals=tuple(_approval(seq, day, one) for seq, day, one in approvals),

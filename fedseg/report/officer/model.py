@@ -75,7 +75,9 @@ class LogFact:
     key_given: bool
     """Whether somebody vouched for the key; if not, the bundle alone names it."""
     cosigned_by: tuple[str, ...]
-    """Who else says to have signed its newest checkpoint; their keys are not known here. Empty: no witness."""
+    """Who else says to have signed its newest checkpoint; their keys are not known here. Empty: nobody."""
+    witnesses: str
+    """What its policy in force says of witnesses, in words."""
     goes_on_from: int | None
     """How many entries it had at the last sign-off, if that knew it: it is the same log, longer."""
 

@@ -29,6 +29,8 @@ class Log:
     """Whether whoever asked for the report vouched for its key."""
     cosigned_by: tuple[str, ...]
     """Who else says to have signed its newest checkpoint; not checked here."""
+    witnesses: str
+    """What its policy in force says of witnesses, in words."""
     goes_on_from: int | None
     """How many entries it had at the last sign-off; None if it was not in that."""
 
