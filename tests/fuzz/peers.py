@@ -3,6 +3,7 @@
 Each comes with valid examples, with the damage that gets deep into it, and with how many damaged inputs it has to stand.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -51,6 +52,9 @@ from fedseg.privacy.signatures import (
     signature_path,
     write_plan_signature,
 )
+from fedseg.report.officer.noise_file import parse_noise_audit
+from fedseg.report.officer.pack import Question, make, parse_document
+from fedseg.report.officer.period import Period
 from fedseg.segments.segmentation import parse_signed
 from fedseg.server.contribution import parse_contribution
 from fedseg.server.job import Job
@@ -230,6 +234,18 @@ def _of_ledgers(federation: SmallFederation, path: Path, signed: bytes) -> list[
         finally:
             (folder / place).write_bytes(tiles[place])
 
+    document = make(members, Question("2025", {}, None, None))[1]["report.json"]
+    game = {
+        "name": "n",
+        "question": "q",
+        "guesses": 9,
+        "allowed": 0.7,
+        "right_at_least": 0.6,
+        "rho": 1.0,
+        "rho_at_least": 0.1,
+    }
+    said = {"software": "fedseg", "violated": False, "false_alarm": 1e-6, "games": [game]}
+    played = json.dumps({"data": said}).encode()
     return [
         Peer("entry", entries, Entry.from_bytes, JSON, 100, refuses=(ValueError,), covers=["ledger.entries:Entry.from_bytes"]),
         Peer("canonical-json", entries, parse_canonical, JSON, 80, refuses=(ValueError,),
@@ -240,6 +256,10 @@ def _of_ledgers(federation: SmallFederation, path: Path, signed: bytes) -> list[
         Peer("ledger-tiles", [f"{name}\n".encode() + data for name, data in tiles.items()], of_tiles, BYTES, 5,
              covers=["ledger.tiles:read_tiles", "ledger.tiles:_Files.read", "ledger.tiles:_Files.read_text"]),
         Peer("audit-bundle", [pack(members)], unpack, TEXT, 30, covers=["audit.archive:unpack"]),
+        Peer("officers-report", [document], lambda data: Period.parse(parse_document(data).period.text), JSON, 20,
+             covers=["report.officer.pack:parse_document", "report.officer.period:Period.parse"]),
+        Peer("noise-audit", [played], parse_noise_audit, JSON, 20,
+             covers=["report.officer.noise_file:parse_noise_audit"]),
     ]  # fmt: skip
 
 

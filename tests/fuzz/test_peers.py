@@ -43,6 +43,7 @@ NAMES = [
         "ledger-file",
         "ledger-tiles",
     ),
+    *("officers-report", "noise-audit"),
     *("audit-bundle", "note", "own-note", "signed-note", "checkpoint", "own-checkpoint", "inclusion-proof"),
     *("consistency-proof", "equivocation-proof", "verifier-key", "witness-policy", "rights-request"),
     *("witness-asked", "witness-said", "witness-request"),

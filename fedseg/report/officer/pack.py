@@ -94,7 +94,7 @@ def check(folder: Path) -> OfficerReport:
         SettingsError: If the folder holds no report, or one of another version of fedseg.
     """
     document = _read(folder / DOCUMENT, _DOCUMENT_LIMIT_BYTES)
-    stated = _stated(document)
+    stated = parse_document(document)
     _require_same_software(stated)
     noise = folder / NOISE
     question = Question(
@@ -127,7 +127,7 @@ def signed_off(path: Path) -> SignedOff:
     """
     document = _read(path / DOCUMENT if path.is_dir() else path, _DOCUMENT_LIMIT_BYTES)
     try:
-        stated = _stated(document)
+        stated = parse_document(document)
     except VerificationError as error:
         raise DataError(f"{path} cannot be compared with", why=error.why, fix="name the folder of a report") from error
     if not stated.verified:
@@ -146,7 +146,7 @@ def _require_free(out: Path) -> None:
     if not document.exists():
         return
     try:
-        _stated(_read(document, _DOCUMENT_LIMIT_BYTES))
+        parse_document(_read(document, _DOCUMENT_LIMIT_BYTES))
     except VerificationError as error:
         raise SettingsError(
             f"{out} holds another report",
@@ -192,7 +192,9 @@ class _SignedOff(_Part):
         return SignedOff(self.report_sha256, self.as_of, seen)
 
 
-class _Document(_Part):
+class Document(_Part):
+    """What of report.json it takes to make the report again."""
+
     schema_version: int
     kind: Literal["fedseg-officer-report"]
     software: str
@@ -203,9 +205,14 @@ class _Document(_Part):
     log: list[_Log]
 
 
-def _stated(document: bytes) -> _Document:
+def parse_document(document: bytes) -> Document:
+    """What a report.json asks for and saw.
+
+    Raises:
+        VerificationError: If it is no officer's report.
+    """
     try:
-        found = _Document.model_validate_json(document)
+        found = Document.model_validate_json(document)
         for one in found.keys:
             PublicKey.from_text(one.public_key)
     except (ValidationError, ValueError) as error:
@@ -213,7 +220,7 @@ def _stated(document: bytes) -> _Document:
     return found
 
 
-def _require_same_software(stated: _Document) -> None:
+def _require_same_software(stated: Document) -> None:
     if (stated.software, stated.schema_version) != (f"fedseg {__version__}", SCHEMA_VERSION):
         raise SettingsError(
             "the report was made by another version of fedseg",
