@@ -1,10 +1,21 @@
 """A unit that is put back, restored as a whole or run twice spends at most one release twice for each time, exactly counted."""
 
+import contextlib
+import io
+import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from fedseg.audit.histories import fork, signed_checkpoints
+from fedseg.audit.memory import LogId
+from fedseg.cli.main import run_command
+from fedseg.errors import RolledBackError
+from fedseg.ledger.reading import read_ledger
+from fedseg.node.home import NodeHome
+from fedseg.node.integrity import require_integrity
 from tests.small_federation import SmallFederation, make_federation
 from tests.witnessed_federation import Trial, play, witnessed
 
@@ -30,6 +41,33 @@ def test_without_witnesses_the_same_history_spends_more(tmp_path: Path) -> None:
     alone = make_federation(tmp_path / "alone", SIZES).approve_all()
     trials = [play(alone, tmp_path / str(seed), seed) for seed in (1, 4)]
     assert not all(map(within_the_residue, trials))
+
+
+def test_of_two_copies_the_second_to_be_witnessed_is_found_and_both_together_are_a_proof(
+    template: SmallFederation, tmp_path: Path
+) -> None:
+    trial = Trial(template.copied_to(tmp_path / "federation"), random.Random(1))
+    trial.be_witnessed()
+    shutil.copytree(trial.place, tmp_path / "clone")
+    second = NodeHome.open(tmp_path / "clone")
+    trial.release(second)
+    trial.release(trial.home)
+    trial.be_witnessed()
+    trial.place.rename(tmp_path / "first")
+    (tmp_path / "clone").rename(trial.place)
+    trial.be_witnessed()
+    with pytest.raises(RolledBackError):
+        require_integrity(trial.home)
+    assert trial.spent_twice <= 1
+    logs = [read_ledger(place / "ledger.db") for place in (tmp_path / "first", trial.place)]
+    found = fork(LogId(logs[0].origin, logs[0].public_key.to_text()), *map(signed_checkpoints, logs))
+    assert found is not None
+    (tmp_path / "proof.json").write_bytes(found.to_json())
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = run_command(["audit", "verify", str(tmp_path / "proof.json")])
+    assert "signed two histories of fedseg/unit/north" in said.getvalue()
+    assert code == 9
 
 
 @pytest.mark.soak
