@@ -119,10 +119,10 @@ def _officers_report(
 
 
 def _check(folder: Path, format_: Format) -> None:
-    from fedseg.report.officer.pack import check
+    from fedseg.report.officer.pack import FILES, check
 
     found = check(folder)
-    facts = _facts(found) | {"checked": True}
+    facts = _facts(found) | {"files": [str(folder / name) for name in FILES if (folder / name).exists()]}
     show(format_, facts, lambda: f"{folder}: every file is what its bundle gives, byte for byte\n{_summary(found)}")
 
 

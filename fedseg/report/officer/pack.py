@@ -29,6 +29,8 @@ from fedseg.report.officer.render import render
 from fedseg.report.page import write_files
 
 PAGE, DOCUMENT, LEDGER, BUNDLE = "report.html", "report.json", "ledger.csv", "bundle.zip"
+FILES = (PAGE, DOCUMENT, LEDGER, BUNDLE, REGISTRY, NOISE)
+"""All that may be in a report's folder."""
 _DOCUMENT_LIMIT_BYTES = 256 * 1024 * 1024
 
 
