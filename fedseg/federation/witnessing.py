@@ -1,6 +1,6 @@
 """The server's part in witnessing: it carries checkpoints to witnesses and cosignatures back. It can forge neither.
 
-Before each round of a plan that is `witnessed`, every unit shows its newest checkpoint, the units that are its
+Before each round of a witnessed plan, every unit shows its newest checkpoint, the units that are its
 witnesses cosign it, and it gets the cosignatures. What a unit then holds is its own to judge: a server that leaves this
 out, or a witness that does not answer, delays the round and nothing else.
 """

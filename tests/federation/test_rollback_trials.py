@@ -37,10 +37,14 @@ def test_at_most_one_release_a_rollback_is_spent_twice(template: SmallFederation
     assert within_the_residue(play(template, tmp_path, seed))
 
 
-def test_without_witnesses_the_same_history_spends_more(tmp_path: Path) -> None:
-    alone = make_federation(tmp_path / "alone", SIZES).approve_all()
-    trials = [play(alone, tmp_path / str(seed), seed) for seed in (1, 4)]
-    assert not all(map(within_the_residue, trials))
+def test_without_witnesses_one_rollback_spends_all_of_it_again(tmp_path: Path) -> None:
+    trial = Trial(make_federation(tmp_path / "federation", SIZES).approve_all(), random.Random(1))
+    shutil.copytree(trial.place, tmp_path / "copy")
+    trial.live(1)
+    trial.put_back(tmp_path / "copy", whole=True)
+    trial.live(1)
+    assert (trial.rollbacks, trial.spent_twice) == (1, trial.federation.plan.rounds)
+    assert not within_the_residue(trial)
 
 
 def test_of_two_copies_the_second_to_be_witnessed_is_found_and_both_together_are_a_proof(
