@@ -63,41 +63,41 @@ def wait_for_slot(
 def _answer(message: Message, context: Context, source: NoiseSource, since: datetime) -> tuple[bytes, int]:
     """The reply's bytes, and the length of the plan's reply slots in seconds."""
     slot_seconds = 0
-    try:
-        data = wire.unpack_request(message)
-        plan_sha256, request = parse_request(data)
+
+    def releases() -> bytes:
+        nonlocal slot_seconds
+        plan_sha256, request = parse_request(wire.unpack_request(message))
         node = NodeHome.open(Path(str(context.node_config["home"])))
         slot_seconds = reply_slot_seconds(node, plan_sha256)
-        answer = contribute(
-            node,
-            plan_sha256,
-            request,
-            request_sha256(plan_sha256, request),
-            now=datetime.now(UTC),
-            source=source,
-            since=since,
-        )
-        return wire.encode(answer), slot_seconds
-    except FedsegError as error:
-        # The class's own words, not the instance's: what a library says of a file may quote a customer's value.
-        log.warning("release.unavailable code=%s what=%s", error.code, error.summary)
-    except Exception as error:  # noqa: BLE001 (fails closed; see below)
-        # The one broad handler, and it fails closed: whatever went wrong, Flower would send the exception's text to
-        # the server, and text may hold a customer's value. Neither the text nor the traceback's values are logged.
-        log.error("release.unavailable code=%s what=%s", FedsegError.code, type(error).__name__)  # noqa: TRY400
-    return wire.encode_unavailable(), slot_seconds
+        asked = request_sha256(plan_sha256, request)
+        answer = contribute(node, plan_sha256, request, asked, now=datetime.now(UTC), source=source, since=since)
+        return wire.encode(answer)
+
+    return _or_unavailable("release", releases), slot_seconds
 
 
 def _witness(message: Message, context: Context, since: datetime) -> bytes:
     """The reply to a message about witnessing."""
-    try:
+
+    def says() -> bytes:
         asked = decode_asked(wire.unpack_request(message))
         node = NodeHome.open(Path(str(context.node_config["home"])))
         return encode_said(witnessing.answer(node, asked, since=since, now=datetime.now(UTC)))
+
+    return _or_unavailable("witness", says)
+
+
+def _or_unavailable(what: str, reply: Callable[[], bytes]) -> bytes:
+    """The reply, or the one word for no, whatever goes wrong."""
+    try:
+        return reply()
     except FedsegError as error:
-        log.warning("witness.unavailable code=%s what=%s", error.code, error.summary)
-    except Exception as error:  # noqa: BLE001 (as above: Flower would send its text to the server)
-        log.error("witness.unavailable code=%s what=%s", FedsegError.code, type(error).__name__)  # noqa: TRY400
+        # The class's own words, not the instance's: what a library says of a file may quote a customer's value.
+        log.warning("%s.unavailable code=%s what=%s", what, error.code, error.summary)
+    except Exception as error:  # noqa: BLE001 (fails closed; see below)
+        # The one broad handler, and it fails closed: whatever went wrong, Flower would send the exception's text to
+        # the server, and text may hold a customer's value. Neither the text nor the traceback's values are logged.
+        log.error("%s.unavailable code=%s what=%s", what, FedsegError.code, type(error).__name__)  # noqa: TRY400
     return wire.encode_unavailable()
 
 

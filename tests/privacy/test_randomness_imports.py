@@ -38,6 +38,7 @@ ALLOWED = {
     ("console/session.py", "secrets"): "tokens and the path of the console",
     ("node/rights/tree.py", "secrets"): "filling of a day's tree of commitments, and the order of its leaves",
     ("ledger/keys.py", "secrets"): "keys",
+    ("private_file.py", "secrets"): "names of files that have none a moment later",
     ("deploy/directory.py", "secrets"): "names of files that are not finished yet",
     ("deploy/enrolment.py", "secrets"): "a random number that makes every request to join another one",
     ("clustering/algorithm.py", "numpy.random"): "public coins that all units share, from the plan's seed",
