@@ -26,7 +26,7 @@ class WitnessState:
     @property
     def is_witnessed(self) -> bool:
         """Whether as many witnesses as the policy asks for have seen some of the ledger."""
-        return bool(self.quorum) and self.quorum is not None and len(self.seen_by) >= self.quorum
+        return self.quorum is not None and 0 < self.quorum <= len(self.seen_by)
 
     @property
     def in_words(self) -> str:

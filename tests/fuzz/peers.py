@@ -18,6 +18,7 @@ from fedseg.audit.proof import EquivocationProof
 from fedseg.audit.verify import verify_raw
 from fedseg.certificate import PAYLOAD_TYPE, ProvenCertificate, open_certificate, open_closing
 from fedseg.clustering.request import parse_request, request_bytes
+from fedseg.console.guard import read_form
 from fedseg.deploy import enrolment
 from fedseg.deploy.certificates import new_authority, new_node_key
 from fedseg.errors import VerificationError
@@ -52,6 +53,7 @@ from fedseg.privacy.signatures import (
     signature_path,
     write_plan_signature,
 )
+from fedseg.privacy.witnessed import open_own
 from fedseg.report.officer.noise_file import parse_noise_audit
 from fedseg.report.officer.pack import Question, make, parse_document
 from fedseg.report.officer.period import Period
@@ -111,6 +113,7 @@ def make_peers(path: Path) -> dict[str, Peer]:
         *_of_notes(federation),
         *_of_people(path),
         Peer("segmentation", [signed], parse_signed, JSON, 30, covers=["segments.segmentation:parse_signed"]),
+        Peer("form", [b"csrf=a1&plan=b2&reason=not+now", b"csrf="], read_form, BYTES, 10, covers=["console.guard:read_form"]),
         Peer(
             "job", [Job.of(federation.plan, now=NOW).to_json()], Job.from_json, JSON, 10,
             refuses=(ValueError,), covers=["server.job:Job.from_json"],
@@ -293,6 +296,8 @@ def _of_notes(federation: SmallFederation) -> list[Peer]:
              covers=["ledger.notes:open_note"]),
         Peer("signed-note", [own, note.encode()], text(lambda one: open_signed(one, [log, witness])), TEXT, 30,
              covers=["ledger.verifier_keys:open_signed"]),
+        Peer("cosigned", [note.encode()], text(lambda one: open_own(one, raw.history(), [witness])), TEXT, 30,
+             covers=["privacy.witnessed:open_own"]),
         Peer("checkpoint", [own.partition(b"\n\n")[0] + b"\n"], text(parse_checkpoint), TEXT, 60,
              covers=["ledger.checkpoint:parse_checkpoint"]),
         Peer("own-checkpoint", [own], text(lambda one: open_checkpoint(one, key.public, origin)), TEXT, 30,

@@ -46,7 +46,7 @@ NAMES = [
     *("officers-report", "noise-audit"),
     *("audit-bundle", "note", "own-note", "signed-note", "checkpoint", "own-checkpoint", "inclusion-proof"),
     *("consistency-proof", "equivocation-proof", "verifier-key", "witness-policy", "rights-request"),
-    *("witness-asked", "witness-said", "witness-request"),
+    *("witness-asked", "witness-said", "witness-request", "cosigned", "form"),
     *(
         "erasure-certificate",
         "envelope",
@@ -185,6 +185,7 @@ NOT_OF_PEERS = {
     "policy.purposes:Purpose.from_text": "one of four words; within a policy it is read by load_policy",
     "node.consent.postgres:PostgresRegister.open": "the unit's own database",
     "node.consent.postgres:PostgresRegister.open_or_create": "the unit's own database",
+    "console.session:Desk.open": "a token, compared with the one that is known",
     "server.jobs:JobStore.read": "a name; what is in the file is read by Job.from_json",
     "server.shared_folder:SharedFolder.read": "a name; the file is bounded, and read by Job.from_json",
 }

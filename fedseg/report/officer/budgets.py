@@ -9,7 +9,7 @@ from fedseg.privacy.budget import sum_of_rhos
 from fedseg.report.officer.meaning import loss
 from fedseg.report.officer.model import DayLeft, Forecast, PurposeFact, Together, UnitFact
 from fedseg.report.officer.period import Period
-from fedseg.report.officer.records import Policy, Release, UnitRecord
+from fedseg.report.officer.records import Policy, SentRelease, UnitRecord
 
 PACE_DAYS = 90
 """A forecast goes on at the pace of so many days, or of those since the first release if they are fewer."""
@@ -67,7 +67,7 @@ def _reserved(record: UnitRecord, as_of: str, purpose: str | None = None) -> Fra
     return sum_of_rhos(one.rho for one in approved) - sum_of_rhos(returned)
 
 
-def _purposes(record: UnitRecord, policy: Policy, releases: Sequence[Release], as_of: str) -> Iterable[PurposeFact]:
+def _purposes(record: UnitRecord, policy: Policy, releases: Sequence[SentRelease], as_of: str) -> Iterable[PurposeFact]:
     purpose_of = {one.plan_sha256: one.purpose for one in record.approvals}
     for purpose in sorted({*policy.purpose_rho_caps, *purpose_of.values()}):
         yield PurposeFact(
@@ -78,7 +78,7 @@ def _purposes(record: UnitRecord, policy: Policy, releases: Sequence[Release], a
         )
 
 
-def _burn_down(policies: Sequence[Policy], releases: Sequence[Release]) -> Iterable[DayLeft]:
+def _burn_down(policies: Sequence[Policy], releases: Sequence[SentRelease]) -> Iterable[DayLeft]:
     """What was unspent at the end of each day that changed it: limit in force then, less all charges until then."""
     caps = {one.day: one.rho_cap for one in policies}
     charged = {
@@ -90,7 +90,7 @@ def _burn_down(policies: Sequence[Policy], releases: Sequence[Release]) -> Itera
         yield DayLeft(day, max(Fraction(0), cap - spent), cap)
 
 
-def _forecast(releases: Sequence[Release], left: Fraction, as_of: str) -> Forecast:
+def _forecast(releases: Sequence[SentRelease], left: Fraction, as_of: str) -> Forecast:
     """At the mean pace of the last days, counted up to and with `as_of`, the rest lasts this many whole days more."""
     if not releases:
         return Forecast(0, Fraction(0), "")

@@ -12,7 +12,16 @@ from fedseg.report.facts import plain
 from fedseg.report.officer.evidence import Evidence
 from fedseg.report.officer.model import OfficerReport
 from fedseg.report.officer.period import Period
-from fedseg.report.officer.records import Approval, Closing, Decision, KeyChange, Policy, Refusal, Release, UnitRecord
+from fedseg.report.officer.records import (
+    Approval,
+    Closing,
+    Decision,
+    KeyChange,
+    Policy,
+    Refusal,
+    SentRelease,
+    UnitRecord,
+)
 
 SCHEMA_VERSION = 1
 KIND = "fedseg-officer-report"
@@ -53,7 +62,7 @@ def text_cell(text: str) -> str:
     return f"'{text}" if _NOT_TEXT.fullmatch(text) else text
 
 
-_Line = Policy | Approval | Release | Refusal | Closing | Decision | KeyChange
+_Line = Policy | Approval | SentRelease | Refusal | Closing | Decision | KeyChange
 
 
 def _rows(unit: UnitRecord, evidence: Evidence) -> Iterator[dict[str, str]]:
@@ -73,7 +82,7 @@ def _said(line: _Line) -> dict[str, str]:
             return {"what": "policy", "by": _names(line.signed_by)}
         case Approval():
             return {"what": "approval", "rho": _decimal(line.rho), "by": text_cell(line.by)}
-        case Release():
+        case SentRelease():
             return {
                 "what": "release",
                 "round": str(line.step + 1),

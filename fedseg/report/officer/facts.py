@@ -33,7 +33,7 @@ from fedseg.report.officer.model import (
     UnitFact,
 )
 from fedseg.report.officer.period import Period
-from fedseg.report.officer.records import Log, Policy, Release, UnitRecord
+from fedseg.report.officer.records import Log, Policy, SentRelease, UnitRecord
 from fedseg.report.officer.waiting import waiting
 
 ALL = "all"
@@ -168,7 +168,7 @@ def _uncounted(evidence: Evidence) -> int:
 
 
 def _months(units: Sequence[UnitRecord], period: Period | None) -> Iterator[MonthFact]:
-    by_month: defaultdict[str, list[tuple[str, Release]]] = defaultdict(list)
+    by_month: defaultdict[str, list[tuple[str, SentRelease]]] = defaultdict(list)
     for unit in units:
         for one in unit.releases:
             if _in(period, one.day):
@@ -183,7 +183,7 @@ def _months(units: Sequence[UnitRecord], period: Period | None) -> Iterator[Mont
         )
 
 
-def _by_unit(found: Iterable[tuple[str, Release]]) -> dict[str, Fraction]:
+def _by_unit(found: Iterable[tuple[str, SentRelease]]) -> dict[str, Fraction]:
     rhos: defaultdict[str, list[Fraction]] = defaultdict(list)
     for name, one in found:
         rhos[name].append(one.rho)
@@ -194,7 +194,7 @@ def _plans(evidence: Evidence, budgets: Sequence[UnitFact], period: Period | Non
     """The newest first."""
     deltas = {one.name: one.delta for one in budgets}
     approvals = defaultdict[str, set[str]](set)
-    by_plan: defaultdict[str, list[tuple[str, Release]]] = defaultdict(list)
+    by_plan: defaultdict[str, list[tuple[str, SentRelease]]] = defaultdict(list)
     for unit in evidence.units:
         for approval in unit.approvals:
             approvals[approval.plan_sha256].add(approval.by)
@@ -208,7 +208,7 @@ def _plans(evidence: Evidence, budgets: Sequence[UnitFact], period: Period | Non
 def _plan(
     evidence: Evidence,
     digest: str,
-    found: Sequence[tuple[str, Release]],
+    found: Sequence[tuple[str, SentRelease]],
     approved_by: Iterable[str],
     deltas: Mapping[str, Fraction],
 ) -> PlanFact:

@@ -55,7 +55,7 @@ from fedseg.report.officer.records import (
     Policy,
     Publication,
     Refusal,
-    Release,
+    SentRelease,
     ServerRecord,
     UnitRecord,
 )
@@ -169,7 +169,7 @@ def _unit(task: Task, raw: RawLedger, key: PublicKey | None, name: str) -> UnitR
     for entry, day in zip(raw.entries, days, strict=True):
         by_kind.setdefault(entry.kind, []).append((entry.seq, day, entry))
     releases = tuple(
-        Release(
+        SentRelease(
             entry=seq,
             day=day,
             plan_sha256=one.plan_sha256,

@@ -227,7 +227,7 @@ def _require_same_software(stated: Document) -> None:
         raise SettingsError(
             "the report was made by another version of fedseg",
             why=f"it says {stated.software[:80]!r}, this is fedseg {__version__}; a page may be worded otherwise there",
-            fix="install that version, or check the evidence itself: fedseg audit verify bundle.zip",
+            fix="install that version, or check the evidence itself: fedseg audit verify DIR/bundle.zip",
         )
 
 

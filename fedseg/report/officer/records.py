@@ -68,7 +68,7 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class SentRelease:
     """What was sent."""
 
     entry: int
@@ -135,7 +135,7 @@ class UnitRecord:
     """Documents of approved plans, by hash."""
     policies: tuple[Policy, ...]
     approvals: tuple[Approval, ...]
-    releases: tuple[Release, ...]
+    releases: tuple[SentRelease, ...]
     refusals: tuple[Refusal, ...]
     closings: tuple[Closing, ...]
     decisions: tuple[Decision, ...]
