@@ -1,15 +1,16 @@
 """What stands before every page: the right address, and headers that let a browser do as little as possible."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fedseg.errors import ConsoleAccessError, FedsegError
+from fedseg.http_service import body_of
 
 BODY_BYTES_MAX: Final = 16 * 1024
 BODY_SECONDS: Final = 10.0
@@ -94,16 +95,12 @@ def read_form(body: bytes) -> dict[str, str]:
 
 
 async def _body_of(request: Request) -> bytes:
-    body = bytearray()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > BODY_BYTES_MAX:
-                    raise _unfit(f"it has more than {BODY_BYTES_MAX:,} bytes")
-    except (TimeoutError, ClientDisconnect):
+        return await body_of(request, most=BODY_BYTES_MAX, seconds=BODY_SECONDS)
+    except HTTPException as error:
+        raise _unfit(error.detail) from None
+    except ClientDisconnect:
         raise _unfit("it did not arrive as a whole") from None
-    return bytes(body)
 
 
 def _unfit(why: str) -> ConsoleAccessError:

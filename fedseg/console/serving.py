@@ -9,12 +9,12 @@ from socket import socket as Socket  # noqa: N812 (a local variable is a socket)
 from typing import Final
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from fedseg.console.pages import Room, application
 from fedseg.console.plans import Signer, require_signer
 from fedseg.console.session import Desk
 from fedseg.errors import SettingsError
+from fedseg.http_service import server_config
 from fedseg.node.home import NodeHome
 from fedseg.node.rights.api import LineWithoutCause
 
@@ -60,26 +60,11 @@ def run(
             served[0].should_exit = True
 
         _start_log()
-        served.append(uvicorn.Server(_config(application(room, desk, stop=stop))))
+        app = application(room, desk, stop=stop)
+        config = server_config(app, connections=CONNECTIONS_MAX, idle_seconds=IDLE_SECONDS, stop_seconds=STOP_SECONDS)
+        served.append(uvicorn.Server(config))
         listening(f"{room.origin}{desk.link}")
         served[0].run(sockets=[bound])
-
-
-def _config(app: ASGIApp) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,  # a request's path holds the link's token
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=STOP_SECONDS,
-    )
 
 
 def _bound(host: str, port: int) -> Socket:

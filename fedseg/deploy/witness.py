@@ -7,7 +7,6 @@ are signed by the logs themselves, answers by the witness: who stands in between
 copy learns how far the log had come.
 """
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from starlette.routing import Route
 
 from fedseg.audit.proof import EquivocationProof
 from fedseg.errors import CertificateError, FedsegError, SettingsError
+from fedseg.http_service import body_of, server_config
 from fedseg.ledger.checkpoint import parse_checkpoint
 from fedseg.ledger.keys import PublicKey
 from fedseg.ledger.notes import parse_note
@@ -40,9 +40,6 @@ log = logging.getLogger(__name__)
 
 BODY_SECONDS: Final = 10.0
 """How long a body may take to arrive."""
-CONNECTIONS_MAX: Final = 64
-IDLE_SECONDS: Final = 75
-STOP_SECONDS: Final = 10
 PROOFS: Final = "contradictions"
 PROOFS_MAX: Final = 64
 """Most proofs that are kept: one is enough, and whoever has a log's key could make any number."""
@@ -93,22 +90,7 @@ def serve(witness: Witness, place: Place, listening: Callable[[], None]) -> None
         SettingsError: If listening fails.
         CertificateError: If certificate or key cannot be used.
     """
-    config = uvicorn.Config(
-        application(witness),
-        http="h11",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=STOP_SECONDS,
-        ssl_certfile=place.certificate,
-        ssl_keyfile=place.key,
-    )
+    config = server_config(application(witness), certificate=place.certificate, key=place.key)
     try:
         config.load()
     except OSError as error:  # an ssl.SSLError is one
@@ -161,7 +143,7 @@ class _Api:
         self._clock = clock
 
     async def add_checkpoint(self, request: Request) -> Response:
-        body = await _body_of(request)
+        body = await body_of(request, most=REQUEST_LIMIT_BYTES, seconds=BODY_SECONDS)
         answer = await run_in_threadpool(self._answer, body)
         kind = _SIZE_TYPE if answer.status is HTTPStatus.CONFLICT else "text/plain; charset=utf-8"
         return Response(answer.body, answer.status, {"Cache-Control": "no-store"}, kind)
@@ -184,20 +166,6 @@ class _Api:
             if kept is not None:
                 log.warning("contradiction.kept proof=%s", kept.name)
         return answer
-
-
-async def _body_of(request: Request) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > REQUEST_LIMIT_BYTES:
-                    why = f"a request has at most {REQUEST_LIMIT_BYTES} bytes"
-                    raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
-    except TimeoutError:
-        raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, f"a request must arrive within {BODY_SECONDS:.0f} s") from None
-    return bytes(body)
 
 
 async def _fail(_: Request, error: Exception) -> Response:

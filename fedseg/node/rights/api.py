@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from fedseg.errors import FedsegError, RightsRequestError
+from fedseg.http_service import body_of
 from fedseg.node.home import NodeHome
 from fedseg.node.rights.opendsr import (
     PENDING,
@@ -141,7 +142,7 @@ class _Api:
 
     async def receive(self, request: Request) -> Response:
         name, platform = await self._caller(request)
-        body, now = await _body_of(request), self._clock()
+        body, now = await body_of(request, most=BODY_BYTES_MAX, seconds=BODY_SECONDS), self._clock()
         asked = read_request(body, platform.identity_type)
         async with self._turn:
             noted = await run_in_threadpool(self._note, name, asked, now)
@@ -213,19 +214,6 @@ class _Api:
         response.headers["X-OpenDSR-Processor-Domain"] = self._address.domain
         response.headers["X-OpenDSR-Signature"] = self._seal.sign(bytes(response.body))
         return response
-
-
-async def _body_of(request: Request) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > BODY_BYTES_MAX:
-                    raise HTTPException(413, f"a request may have {BODY_BYTES_MAX} bytes")
-    except TimeoutError:
-        raise HTTPException(408, f"a request must arrive within {BODY_SECONDS:.0f} s") from None
-    return bytes(body)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

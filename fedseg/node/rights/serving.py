@@ -7,21 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import AF_INET, AF_INET6, AF_UNIX, create_server
 from socket import socket as Socket  # noqa: N812 (a field of `Listener` is called socket)
-from typing import Final
 from urllib.parse import urlsplit
 
 import uvicorn
 
 from fedseg.errors import SettingsError
+from fedseg.http_service import server_config
 from fedseg.node.home import NodeHome
 from fedseg.node.rights.api import Address, LineWithoutCause, application
 from fedseg.node.rights.platforms import load_platforms
 from fedseg.node.rights.seal import Seal
-
-CONNECTIONS_MAX: Final = 64
-IDLE_SECONDS: Final = 75
-"""How long a connection is kept on which nothing is asked: longer than a proxy or platform does."""
-STOP_SECONDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +95,10 @@ def run(home: NodeHome, listener: Listener, listening: Callable[[], None]) -> No
     if not load_platforms(home):
         raise _unfit("no platform has a token yet", "fedseg subject platform NAME --node HOME")
     _start_log()
-    config = uvicorn.Config(
+    config = server_config(
         application(home, seal, listener.address),
-        http="h11",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=STOP_SECONDS,
-        ssl_certfile=listener.certificate if listener.has_tls else None,
-        ssl_keyfile=listener.key if listener.has_tls else None,
+        certificate=listener.certificate if listener.has_tls else None,
+        key=listener.key if listener.has_tls else None,
     )
     bound = listener.bind()
     try:
