@@ -6,10 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from fedseg.audit.bundle import collect, write_bundle
-from tests.browser.axe import serious_violations
 from tests.docs.transcripts import ROOT, parse_block, plain_terminal
 
 pytestmark = pytest.mark.browser
@@ -69,25 +67,6 @@ def test_a_fault_planted_in_the_evidence_is_found_by_both_commands_that_look(run
     assert [one.returncode for one in first] == [9, 9]
     assert all("L10-unlogged" in one.stdout + one.stderr for one in first)
     assert "NOT VERIFIED" in (tmp_path / "desk" / "report.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_fits_a_telephone_and_a_screen_and_hinders_nobody(evidence: Path, width: int) -> None:
-    typed("fedseg report --from evidence.zip --out looked-at", evidence)
-    with sync_playwright() as playwright:
-        chromium = shutil.which("chromium") or shutil.which("google-chrome")
-        assert chromium is not None, "chromium is not installed, so nobody has looked at the page"
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-quic"])
-        opened = browser.new_page(viewport={"width": width, "height": 900}, bypass_csp=True)
-        said, asked = list[str](), list[str]()
-        opened.on("console", lambda message: said.append(message.text))
-        opened.on("request", lambda request: asked.append(request.url))
-        opened.goto((evidence / "looked-at" / "report.html").as_uri())
-        assert opened.evaluate("document.documentElement.scrollWidth") <= width
-        assert serious_violations(opened) == []
-        assert said == []
-        assert [url for url in asked if not url.startswith("file:")] == []
-        browser.close()
 
 
 def test_the_journey_needs_no_network(evidence: Path) -> None:
