@@ -43,6 +43,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "ledger-size": (sys.executable, "-m", "benchmarks.ledger", "--entries", "1000,10000,100000"),
     "consent": (sys.executable, "-m", "benchmarks.consent", "--events", "1000000"),
     "erasure": (sys.executable, "-m", "benchmarks.erasure", "--customers", "1000000", "--erasures", "10000"),
+    "report": (sys.executable, "-m", "benchmarks.report"),
     "federation": (sys.executable, "-m", "benchmarks.federation", "--turns", "3"),
 }
 
