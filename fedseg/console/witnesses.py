@@ -48,7 +48,7 @@ def witnesses_of(home: NodeHome, facts: LedgerFacts, now: datetime) -> WitnessFa
     known = {name: VerifierKey.from_text(text) for name, text in keys.items()}
     covers, signed, failed = None, tuple[Signed, ...](), None
     try:
-        held = cosigned_now(home, now, now)
+        held = cosigned_now(home, facts.raw.history(), now, now)
         if held is not None:
             checkpoint, opened = open_own(held.note, facts.raw.history(), known.values())
             covers, signed = checkpoint.size, opened.signed

@@ -69,9 +69,10 @@ def contribute(
         state.require_day(ticket.day)
         charge = terms.mechanism.charge(terms.lattice.l2_sensitivity_squared)
         state.require_step(plan_sha256, request.step, ticket.release_id, charge, ticket.day)
-        cosigned = cosigned_now(home, now if since is None else since, now)
+        history, _ = ledger.signed()
+        cosigned = cosigned_now(home, history, now if since is None else since, now)
         rules = None if state.caps is None else state.caps.witnesses
-        require_witnessed(rules, ledger.signed()[0], plan_sha256, cosigned)
+        require_witnessed(rules, history, plan_sha256, cosigned)
         noise = Noise.draw(terms.mechanism, terms.length, source)
         with home.counting():
             consented, decisions, ticket = _pass_gate(home, plan, policy, ticket, now)

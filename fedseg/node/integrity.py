@@ -22,5 +22,5 @@ def require_integrity(home: NodeHome) -> None:
     check_log(read_ledger(home.path / "ledger.db"), key)
     with home.ledger() as ledger:
         PrivacyAccount(ledger).state()
-    require_not_rolled_back(home)
+        require_not_rolled_back(home, ledger.signed()[0])
     home.register().close()

@@ -91,27 +91,25 @@ def as_witness(home: NodeHome) -> Witness:
     return made
 
 
-def cosigned_now(home: NodeHome, since: datetime, now: datetime) -> Cosigned | None:
+def cosigned_now(home: NodeHome, history: History, since: datetime, now: datetime) -> Cosigned | None:
     """What the unit holds of its witnesses' words, for the door; None if nothing.
 
     Raises:
         RolledBackError: If its ledger was found to be an older copy.
         StorageError: If a file cannot be read.
     """
-    require_not_rolled_back(home)
+    require_not_rolled_back(home, history)
     note = _read(home.path / COSIGNED_FILE)
     return None if note is None else Cosigned(note, since, now)
 
 
-def require_not_rolled_back(home: NodeHome) -> None:
-    """Refuse a home whose ledger does not begin with what its own key has signed and others have kept.
+def require_not_rolled_back(home: NodeHome, history: History) -> None:
+    """Refuse a home whose ledger, with this history, does not begin with what its own key signed and others have kept.
 
     Raises:
         RolledBackError: If it does not, or was once found not to.
         StorageError: If a file cannot be read.
     """
-    with home.ledger() as ledger:
-        history, _ = ledger.signed()
     for name in (ROLLED_BACK_FILE, COSIGNED_FILE):
         note = _read(home.path / name)
         if note is not None:
@@ -136,7 +134,7 @@ def answer(home: NodeHome, asked: Asked, *, since: datetime, now: datetime) -> S
     with home.ledger() as ledger:
         history, note = ledger.signed()
         caps = PrivacyAccount(ledger).state().caps
-        peers = _peers(ledger, history)
+        peers = _peers(ledger, history) if asked.to_cosign else []
     rules = None if caps is None else caps.witnesses
     for one in asked.given:
         keep(home, one, history, rules)
@@ -144,7 +142,7 @@ def answer(home: NodeHome, asked: Asked, *, since: datetime, now: datetime) -> S
     return Said(
         witness=witness.verifier_key.to_text(),
         wanted=() if rules is None else tuple(rules.keys.values()),
-        satisfied=_is_satisfied(rules, history, asked.plan_sha256, cosigned_now(home, since, now)),
+        satisfied=_is_satisfied(rules, history, asked.plan_sha256, cosigned_now(home, history, since, now)),
         growth=tuple(_growth(history, note, size) for size in asked.sizes if 0 <= size <= history.size),
         replies=_cosign(witness, peers, asked.to_cosign, now),
     )
