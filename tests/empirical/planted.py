@@ -20,7 +20,7 @@ from fedseg.policy.gate import Decisions
 from fedseg.privacy import noise, sensitive
 from fedseg.privacy.mechanism import DiscreteGaussian
 from fedseg.privacy.noise import Noise, NoiseSource
-from fedseg.privacy.sensitive import Sensitive, sum_of_rows
+from fedseg.privacy.sensitive import ENTRY_MAX, Sensitive, sum_of_rows
 
 Patch = pytest.MonkeyPatch
 Chunks = Iterable[tuple[NDArray[np.intp], NDArray[np.int64]]]
@@ -56,12 +56,20 @@ def half_the_sensitivity(patch: Patch) -> None:
 
 
 def no_clipping(patch: Patch) -> None:
-    """Neither are residuals cut to the radius, nor does the sum leave out what is too long."""
+    """Residuals are not cut to the radius, and the sum takes any vector whose entries it can hold.
+
+    Entries are cut at what it can hold: left larger, they would make it drop the whole vector, and hide the fault.
+    """
+    energies = statistics.counts_and_energies
 
     def scaled(residuals: NDArray[np.float64], radii: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
         return np.clip(residuals * unit // radii, -3 * unit, 3 * unit)
 
+    def held(bounded: NDArray[np.float64], made: Lattice) -> NDArray[np.int64]:
+        return np.clip(energies(bounded, made), -ENTRY_MAX, ENTRY_MAX)
+
     patch.setattr(statistics, "bounded_residuals", scaled)
+    patch.setattr(statistics, "counts_and_energies", held)
     trusting(patch)
 
 
