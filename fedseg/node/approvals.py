@@ -6,7 +6,7 @@ because of its data: nobody consented, too few customers, text where numbers sho
 
 import hashlib
 import secrets
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -37,7 +37,7 @@ from fedseg.policy.rules import RuleOutcome
 from fedseg.privacy.account import PlanTerms, PrivacyAccount, day_of
 from fedseg.privacy.entries import Ending, Verdict
 from fedseg.privacy.signatures import Officer, PlanSignature
-from fedseg.privacy.state import AccountState
+from fedseg.privacy.state import AccountState, Reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,39 @@ class BudgetForecast:
     delta: Fraction
     refusal: FedsegError | None
     """Why it does not fit, or the policy says no; None if it does."""
+    rho_kept_back_after: Fraction
+    """What the cap then keeps back, where the ledger is witnessed."""
+
+    @property
+    def rho_left_after(self) -> Fraction:
+        """What could still be approved once the plan is."""
+        return max(Fraction(0), self.rho_cap - self.rho_reserved_after - self.rho_kept_back_after)
 
 
 def forecast_budget(home: NodeHome, plan: Plan) -> BudgetForecast:
     """What a plan would cost at this unit under the policy at hand."""
+    return forecast_in_turn(home, [plan])[0]
+
+
+def forecast_in_turn(home: NodeHome, plans: Sequence[Plan]) -> list[BudgetForecast]:
+    """What plans would cost at this unit, approved in this order: each beside those before it that fit."""
     policy = load_policy(home.policy_document())
-    rho = sum(plan.step_rhos, Fraction(0))
     with home.ledger() as ledger:
         state = replace(PrivacyAccount(ledger).state(), caps=caps_of(policy))
+    found: list[BudgetForecast] = []
+    for plan in plans:
+        one = _forecast(state, plan, policy)
+        if one.refusal is None and not one.already_approved:
+            made = Reservation(
+                plan.digest, plan.purpose, plan.step_rhos, policy.digest, home.source_sha256, state.newest_day
+            )
+            state = replace(state, reservations={**state.reservations, plan.digest: made})
+        found.append(one)
+    return found
+
+
+def _forecast(state: AccountState, plan: Plan, policy: Policy) -> BudgetForecast:
+    rho = sum(plan.step_rhos, Fraction(0))
     approved = plan.digest in state.reservations
     refused = [rule for rule in policy_outcomes(plan, policy) if not rule.allowed]
     refusal: FedsegError | None = _refusal(refused[0]) if refused else None
@@ -111,6 +136,7 @@ def forecast_budget(home: NodeHome, plan: Plan) -> BudgetForecast:
         rho_cap=policy.budget.rho_cap,
         delta=policy.budget.delta,
         refusal=refusal,
+        rho_kept_back_after=state.residue(plan.step_rhos),
     )
 
 
@@ -237,19 +263,28 @@ def deny(
 
 
 def end_approval(
-    home: NodeHome, plan_sha256: str, ending: Ending, *, now: datetime, officer: Officer | None = None
+    home: NodeHome,
+    plan_sha256: str,
+    ending: Ending,
+    *,
+    now: datetime,
+    officer: Officer | None = None,
+    shown: Basis | None = None,
 ) -> Fraction:
     """End an approval; returns the price of the rounds not begun, which is free again.
 
     Raises:
+        PlanMismatchError: The decision would rest on something else than was `shown`.
         NotApprovedError: There is no such approval, it has ended, or the policy asks for an officer.
         TrustError: The officer is none of the policy's, or the key is another.
     """
     verdict = Verdict.REVOKE if ending is Ending.REVOKED else Verdict.CANCEL
     document = home.policy_document()
     policy = load_policy(document)
+    basis = Basis.of(home, policy, now)
+    basis.require(shown)
     with _account_under(home, policy, document) as account:
-        decision = sign_decision(home, Basis.of(home, policy, now), plan_sha256, verdict, officer)
+        decision = sign_decision(home, basis, plan_sha256, verdict, officer)
         return account.close(plan_sha256, ending, day=day_of(now), decision=decision)
 
 

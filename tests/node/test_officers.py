@@ -226,6 +226,19 @@ def test_a_revoked_approval_sends_nothing_any_more_not_even_what_was_sent_before
     unit.verify()
 
 
+def test_nothing_is_ended_on_another_basis_than_was_shown(make: Make) -> None:
+    unit = make(required=1)
+    unit.approve("ann")
+    shown = Basis.of(unit.home, load_policy(unit.home.policy_document()), NOW)
+    before, ann = unit.kinds(), unit.officers["ann"]
+    for changed in (replace(shown, made_on="2026-01-01"), replace(shown, policy_sha256="0" * 64)):
+        with pytest.raises(PlanMismatchError, match="not what would be signed now"):
+            end_approval(unit.home, unit.plan.digest, Ending.REVOKED, now=NOW, officer=ann, shown=changed)
+    assert unit.kinds() == before
+    end_approval(unit.home, unit.plan.digest, Ending.REVOKED, now=NOW, officer=ann, shown=shown)
+    assert unit.kinds()[-2:] == ["decision", "closing"]
+
+
 def test_a_cancelled_approval_repeats_what_was_sent_and_begins_nothing(make: Make) -> None:
     unit = make(required=1)
     unit.approve("ann")

@@ -46,7 +46,7 @@ def unit_budget(record: UnitRecord, period: Period | None, as_of: str) -> UnitFa
         software=tuple(sorted({one.software for one in releases})),
         purposes=tuple(_purposes(record, policy, releases, as_of)),
         burn_down=tuple(_burn_down(policies, releases)),
-        forecast=_forecast(releases, left, as_of),
+        forecast=forecast([(one.day, one.rho) for one in releases], left, as_of),
     )
 
 
@@ -57,6 +57,25 @@ def together(units: Sequence[UnitFact]) -> Together | None:
     delta = max(one.delta for one in units)
     spent, limit = (sum_of_rhos(getattr(one, name).rho for one in units) for name in ("spent", "limit"))
     return Together(len(units), delta, loss(spent, delta), loss(limit, delta))
+
+
+def forecast(charges: Sequence[tuple[str, Fraction]], left: Fraction, as_of: str) -> Forecast:
+    """How long a budget lasts at the mean pace of the last days, counted up to and with `as_of`.
+
+    Args:
+        charges: Day and rho of each release until then, in their order.
+        left: What may still be approved, in rho.
+        as_of: The day of the forecast.
+    """
+    if not charges:
+        return Forecast(0, Fraction(0), "")
+    today = date.fromisoformat(as_of)
+    days = min(PACE_DAYS, (today - date.fromisoformat(charges[0][0])).days + 1)
+    since = (today - timedelta(days=days - 1)).isoformat()
+    pace = sum_of_rhos(rho for day, rho in charges if day >= since) / days
+    lasts = left // pace if pace and days >= PACE_DAYS_MIN else _LONGEST_DAYS + 1
+    day = (today + timedelta(days=lasts)).isoformat() if lasts <= _LONGEST_DAYS else ""
+    return Forecast(days, pace, day)
 
 
 def _reserved(record: UnitRecord, as_of: str, purpose: str | None = None) -> Fraction:
@@ -88,16 +107,3 @@ def _burn_down(policies: Sequence[Policy], releases: Sequence[SentRelease]) -> I
     for day in sorted({*caps, *charged}):
         cap, spent = caps.get(day, cap), spent + charged.get(day, Fraction(0))
         yield DayLeft(day, max(Fraction(0), cap - spent), cap)
-
-
-def _forecast(releases: Sequence[SentRelease], left: Fraction, as_of: str) -> Forecast:
-    """At the mean pace of the last days, counted up to and with `as_of`, the rest lasts this many whole days more."""
-    if not releases:
-        return Forecast(0, Fraction(0), "")
-    today = date.fromisoformat(as_of)
-    days = min(PACE_DAYS, (today - date.fromisoformat(releases[0].day)).days + 1)
-    since = (today - timedelta(days=days - 1)).isoformat()
-    pace = sum_of_rhos(one.rho for one in releases if one.day >= since) / days
-    lasts = left // pace if pace and days >= PACE_DAYS_MIN else _LONGEST_DAYS + 1
-    day = (today + timedelta(days=lasts)).isoformat() if lasts <= _LONGEST_DAYS else ""
-    return Forecast(days, pace, day)
