@@ -58,6 +58,8 @@ def verify(members: Sequence[Member], keys: Mapping[str, str], seen: Mapping[str
         seen: Size and root of each log at the last sign-off, by origin.
     """
     tasks = [Task(one.name, one.data, keys, seen) for one in members if one.role is Role.LEDGER]
+    # Before the ledgers, and so before other processes are begun: a plan that lies here and in ledgers is read once.
+    beside = {one.name: _plan_of(one) for one in members if one.role is Role.PLAN}
     found = read_all(tasks)
     units = tuple(sorted((one for one in found if isinstance(one, UnitRecord)), key=lambda one: one.log.name))
     servers = [one for one in found if isinstance(one, ServerRecord)]
@@ -70,7 +72,9 @@ def verify(members: Sequence[Member], keys: Mapping[str, str], seen: Mapping[str
     if server is not None:
         failures += _against_units(server, units, plans)
     if not failures:  # of a ledger that fails, nobody can tell what it logs
-        failures += [failure for one in members for failure in _of_file(one, units, server, plans)]
+        failures += [failure for name, plan in beside.items() for failure in _of_plan(name, plan, plans)]
+        results = None if server is None else frozenset(one.sha256 for one in server.published.values())
+        failures += [failure for one in members for failure in _of_file(one, units, results)]
     return Evidence(units, server, plans, tuple(failures))
 
 
@@ -111,21 +115,27 @@ def _against_units(
             break
 
 
-def _of_file(
-    member: Member, units: Sequence[UnitRecord], server: ServerRecord | None, plans: Mapping[str, Plan]
-) -> Iterator[FailureFact]:
-    """A plan, policy or result beside the ledgers is one that they log."""
+def _plan_of(member: Member) -> Plan | FailureFact:
     try:
-        if member.role is Role.PLAN and parse_plan(member.data).digest not in plans:
-            yield _failure(member.name, Fault.STRAY, "no ledger here logs this plan")
-        if member.role is Role.POLICY:
-            yield from _of_policy(member, units)
+        return parse_plan(member.data)
     except PlanError as error:
-        yield _failure(member.name, Fault.STRAY, f"it is not a plan: {error.why}")
-    if member.role is Role.SEGMENTATION and server is not None:
-        published = {one.sha256 for one in server.published.values()}
-        if sha256_hex(member.data) not in published:
-            yield _failure(member.name, Fault.SEGMENTS, "it is no result that the server's ledger logs")
+        return _failure(member.name, Fault.STRAY, f"it is not a plan: {error.why}")
+
+
+def _of_plan(name: str, plan: Plan | FailureFact, logged: Mapping[str, Plan]) -> Iterator[FailureFact]:
+    """A plan beside the ledgers is one that they log."""
+    if isinstance(plan, FailureFact):
+        yield plan
+    elif plan.digest not in logged:
+        yield _failure(name, Fault.STRAY, "no ledger here logs this plan")
+
+
+def _of_file(member: Member, units: Sequence[UnitRecord], results: frozenset[str] | None) -> Iterator[FailureFact]:
+    """So is a policy, and a result, of which the server's ledger logs those of these hashes."""
+    if member.role is Role.POLICY:
+        yield from _of_policy(member, units)
+    if member.role is Role.SEGMENTATION and results is not None and sha256_hex(member.data) not in results:
+        yield _failure(member.name, Fault.SEGMENTS, "it is no result that the server's ledger logs")
 
 
 def _of_policy(member: Member, units: Sequence[UnitRecord]) -> Iterator[FailureFact]:

@@ -89,9 +89,22 @@ def read_all(tasks: Sequence[Task]) -> list[Found]:
     if workers == 1 or not alone or sum(len(task.data) for task in tasks) < PARALLEL_BYTES:
         return [read(task) for task in tasks]
     longest_first = sorted(range(len(tasks)), key=lambda place: -len(tasks[place].data))
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        found = dict(zip(longest_first, pool.map(read, [tasks[place] for place in longest_first]), strict=True))
+    # A forked process has the tasks already: what is sent to it is a place among them.
+    with ProcessPoolExecutor(workers, get_context("fork"), _inherit, (tasks,)) as pool:
+        found = dict(zip(longest_first, pool.map(_read_inherited, longest_first), strict=True))
     return [found[place] for place in range(len(tasks))]
+
+
+_inherited = list[Task]()
+"""The tasks, in a process that was forked to read some of them."""
+
+
+def _inherit(tasks: Sequence[Task]) -> None:
+    _inherited[:] = tasks
+
+
+def _read_inherited(place: int) -> Found:
+    return read(_inherited[place])
 
 
 def read(task: Task) -> Found:
