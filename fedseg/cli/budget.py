@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
     from fedseg.audit.facts import LedgerFacts
 
+KEPT_BACK = (
+    "Kept back is what the dearest release costs: a unit that is put back to an older copy can send one release twice "
+    "before its witnesses tell, and the cap must hold then too."
+)
+
 app = typer.Typer(help="Privacy budgets, recomputed from ledgers.", no_args_is_help=True)
 
 
@@ -112,8 +117,8 @@ def account_facts(facts: "LedgerFacts") -> dict[str, Any]:
     account = facts.account
     noise = "simulated: not a differentially private release" if facts.simulated else "system"
     if account.caps is None:
-        nothing = {"rho_spent": 0.0, "rho_reserved": 0.0, "rho_cap": None, "epsilon_at_cap": None, "delta": None}
-        return {**nothing, "noise": noise, "plans": []}
+        nothing = {"rho_spent": 0.0, "rho_reserved": 0.0, "rho_kept_back": 0.0, "rho_left": 0.0}
+        return {**nothing, "rho_cap": None, "epsilon_at_cap": None, "delta": None, "noise": noise, "plans": []}
     delta = account.caps.delta
 
     def epsilon(rho: "Fraction") -> float:
@@ -125,6 +130,9 @@ def account_facts(facts: "LedgerFacts") -> dict[str, Any]:
         "epsilon_spent": epsilon(account.rho_spent),
         "rho_reserved": float(account.rho_reserved),
         "epsilon_reserved": epsilon(account.rho_reserved),
+        "rho_kept_back": float(account.residue()),
+        "epsilon_kept_back": epsilon(account.residue()),
+        "rho_left": float(account.rho_left),
         "rho_cap": float(account.caps.rho_cap),
         "rho_cap_exact": fraction_text(account.caps.rho_cap),
         "epsilon_at_cap": epsilon(account.caps.rho_cap),
@@ -156,10 +164,13 @@ def shown(epsilon: float) -> str:
 def _describe(facts: "LedgerFacts", data: dict[str, Any]) -> str:
     if data["rho_cap"] is None:
         return f"{facts.unit}: no policy is logged yet, so nothing may be spent"
+    is_witnessed = facts.account.caps is not None and facts.account.caps.is_witnessed
     rows = [
         ["", "rho", "epsilon"],
         ["spent so far", f"{data['rho_spent']:.5g}", shown(data["epsilon_spent"])],
         ["reserved by approved plans", f"{data['rho_reserved']:.5g}", shown(data["epsilon_reserved"])],
+        *([["kept back", f"{data['rho_kept_back']:.5g}", shown(data["epsilon_kept_back"])]] if is_witnessed else []),
+        ["left to approve", f"{data['rho_left']:.5g}", ""],
         ["cap of one customer", f"{data['rho_cap']:.5g}", shown(data["epsilon_at_cap"])],
     ]
     plans = [
@@ -173,8 +184,9 @@ def _describe(facts: "LedgerFacts", data: dict[str, Any]) -> str:
     guarantee = f"The guarantee is epsilon {shown(data['epsilon_guaranteed'])} at delta {data['delta']:g}: " + (
         "what was spent before the cap was lowered." if lowered else "the cap. Spent so far is a running estimate."
     )
+    kept = f"\n{KEPT_BACK}" if is_witnessed else ""
     warning = "\nWARNING: the noise was simulated; nothing here is private" if facts.simulated else ""
-    return f"{facts.unit}\n{table(rows, right=[1, 2])}\n{guarantee}{warning}\n\n{table(plans, right=[2])}"
+    return f"{facts.unit}\n{table(rows, right=[1, 2])}\n{guarantee}{kept}{warning}\n\n{table(plans, right=[2])}"
 
 
 def _describe_history(unit: str, lines: list[dict[str, Any]]) -> str:

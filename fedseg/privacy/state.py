@@ -165,6 +165,12 @@ class AccountState:
             (*step_rhos, *(rho for one in self.reservations.values() for rho in one.step_rhos)), default=Fraction(0)
         )
 
+    @property
+    def rho_left(self) -> Fraction:
+        """What may still be approved: the cap, less what is reserved and what is kept back; 0 before any policy."""
+        cap = Fraction(0) if self.caps is None else self.caps.rho_cap
+        return max(Fraction(0), cap - self.rho_reserved - self.residue())
+
     def require_room(
         self, purpose: str, rho: Fraction, requester: str | None = None, *, step_rhos: Sequence[Fraction] = ()
     ) -> Caps:

@@ -155,6 +155,7 @@ def test_where_a_ledger_is_witnessed_the_cap_keeps_one_release_in_reserve(
     caps = Caps("3" * 64, Fraction(10), Fraction(1, 10**6), {}, witnesses=witnesses)
     state = AccountState(caps=caps, reservations={PLAN: reserved(Fraction(1), Fraction(2))})
     assert state.residue() == kept
+    assert (state.rho_left, AccountState().rho_left) == (7 - kept, 0)
     state.require_room("counting", Fraction(7 - kept), step_rhos=[Fraction(1)])
     with pytest.raises(BudgetError):
         state.require_room("counting", Fraction(8 - kept), step_rhos=[Fraction(1)])
