@@ -4,6 +4,7 @@ Each mechanism knows its charge from its own integers, and `recompute` finds the
 facts, so an auditor trusts no stored rho.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -97,7 +98,13 @@ def recompute(formula: str, parameters: Mapping[str, int]) -> Charge:
 def _discrete_gaussian_zcdp(parameters: Mapping[str, int]) -> Charge:
     if set(parameters) != {"sigma", "l2_sensitivity_squared"}:
         raise ValueError(f"{DISCRETE_GAUSSIAN_ZCDP} needs exactly sigma and l2_sensitivity_squared")
-    return DiscreteGaussian(parameters["sigma"]).charge(parameters["l2_sensitivity_squared"])
+    return _charge(parameters["sigma"], parameters["l2_sensitivity_squared"])
+
+
+@functools.lru_cache(maxsize=4096)
+def _charge(sigma: int, l2_sensitivity_squared: int) -> Charge:
+    """An auditor meets the same few mechanisms in every ledger."""
+    return DiscreteGaussian(sigma).charge(l2_sensitivity_squared)
 
 
 FORMULAS: Final[Mapping[str, Callable[[Mapping[str, int]], Charge]]] = MappingProxyType(
