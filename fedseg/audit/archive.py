@@ -49,6 +49,8 @@ class Role(enum.StrEnum):
     PLAN = "plan"
     POLICY = "policy"
     SEGMENTATION = "segmentation"
+    COSIGNED = "cosigned"
+    """A checkpoint of a unit's ledger, with what witnesses have signed of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,11 @@ class Member:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name == MANIFEST:
             raise ValueError(f"a member of a bundle may not be called {self.name!r}")
+
+    @property
+    def unit(self) -> str:
+        """The unit whose folder it lies in; of another member the first part of its name."""
+        return self.name.removeprefix("units/").partition("/")[0]
 
 
 class _Row(BaseModel):

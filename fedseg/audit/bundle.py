@@ -1,12 +1,13 @@
 """A bundle of what a run has left: its evidence as found, in one file that can be checked far away and years later.
 
 Collecting does not judge: a ledger that does not check out is evidence too. Nothing private can come in by accident:
-only ledgers, plans, policies and segmentations are taken, each by its name, and never a file under LOCAL.
+only ledgers, what was cosigned of them, plans, policies and segmentations are taken, each by its name, and never a file
+under LOCAL.
 """
 
 import os
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +24,8 @@ LEDGER = "ledger.db"
 PLAN = "plan.toml"
 POLICY = "policy.yaml"
 SEGMENTATION = "segmentation.json"
+COSIGNED = ("cosigned.note", "rolled-back.note")
+"""In a unit's home: its ledger as witnesses have cosigned it, also where the ledger is found to be an older copy."""
 _FILE_LIMIT_BYTES = 64 * 1024 * 1024
 _UNIT = "fedseg/unit/"
 
@@ -43,10 +46,11 @@ def collect(folder: Path) -> list[Member]:
             fix="name the folder that a run wrote to with --out, or that of a server, a job, a node or a unit",
         )
     members: dict[str, Member] = {}
-    # A server's ledger is read before any unit's: so what it holds was charged by the time the unit's is read.
-    raws = [(home, read_log(home / LEDGER)) for home in homes]
-    for home, raw in raws:
-        for member in _of_home(home, raw):
+    # What was cosigned is read before its ledger, which holds all of it then; and a server's ledger before any unit's:
+    # so what it holds was charged by the time the unit's is read.
+    read = [(home, cosigned_notes(home), read_log(home / LEDGER)) for home in homes]
+    for home, notes, raw in read:
+        for member in _of_home(home, notes, raw):
             if member.name in members:
                 raise SettingsError(
                     f"{folder} holds two ledgers of {raw.origin}",
@@ -54,8 +58,21 @@ def collect(folder: Path) -> list[Member]:
                     fix="bundle each of the folders by itself, and verify the files together",
                 )
             members[member.name] = member
-    logged = {id_.removeprefix("plan:") for _, raw in raws for id_ in raw.payloads if id_.startswith("plan:")}
+    logged = {id_.removeprefix("plan:") for *_, raw in read for id_ in raw.payloads if id_.startswith("plan:")}
     return [*members.values(), *_of_run(folder, ""), *_of_jobs(folder, logged)]
+
+
+def cosigned_notes(home: Path) -> dict[str, bytes]:
+    """What lies in a unit's home as checkpoints that witnesses have cosigned, by the files' names.
+
+    To be read before the ledger: what is cosigned in between would be more than the ledger holds.
+
+    Raises:
+        SettingsError: If a file is larger than any file of a bundle may be.
+        StorageError: If it cannot be read.
+    """
+    found = {name: _read(home / name) for name in COSIGNED}
+    return {name: note for name, note in found.items() if note is not None}
 
 
 def write_bundle(members: list[Member], out: Path) -> bytes:
@@ -87,7 +104,7 @@ def _homes(folder: Path) -> list[Path]:
     return [place for place in places if (place / LEDGER).is_file()]
 
 
-def _of_home(home: Path, raw: RawLedger) -> Iterator[Member]:
+def _of_home(home: Path, notes: Mapping[str, bytes], raw: RawLedger) -> Iterator[Member]:
     export = export_ledger(raw)
     if not raw.origin.startswith(_UNIT):
         yield _member("server/ledger.txt", Role.LEDGER, export)
@@ -96,6 +113,8 @@ def _of_home(home: Path, raw: RawLedger) -> Iterator[Member]:
     yield _member(f"units/{unit}/ledger.txt", Role.LEDGER, export)
     if (policy := _read(home / POLICY)) is not None:
         yield _member(f"units/{unit}/{POLICY}", Role.POLICY, policy)
+    for name, note in notes.items():
+        yield _member(f"units/{unit}/{name}", Role.COSIGNED, note)
 
 
 def _of_run(folder: Path, prefix: str) -> Iterator[Member]:

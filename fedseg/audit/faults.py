@@ -315,13 +315,13 @@ class Fault(enum.Enum):
     )
     STRAY = (
         "L12-stray",
-        "A plan or segmentation belongs to no run that a ledger here logs, or cannot be read.",
+        "A file beside the ledgers belongs to none of them, or cannot be read.",
         "It is of another run, or was changed.",
         "ask for the files of one run, all made from the same folder",
     )
     SHORTER = (
         "L13-shorter",
-        "A ledger has fewer entries than it had when you last saw it.",
+        "A ledger has fewer entries than it had when you, or a witness, last saw it.",
         "It is an older copy: what was logged since is kept from you. Ledgers never become shorter.",
         "ask its owner for the ledger as it is now; if they have no other, keep both as evidence",
     )

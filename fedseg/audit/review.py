@@ -18,6 +18,7 @@ from fedseg.audit.log import parse_log
 from fedseg.audit.memory import LogId, Memory, SignedCheckpoint
 from fedseg.audit.proof import PROOF_START, EquivocationProof
 from fedseg.audit.verify import verify_raw
+from fedseg.audit.witnesses import WitnessState, contradiction, witness_state
 from fedseg.errors import FedsegError, VerificationError
 from fedseg.ledger.checkpoint import Checkpoint
 from fedseg.ledger.keys import PublicKey
@@ -85,6 +86,8 @@ class Review:
     proofs: tuple[EquivocationProof, ...]
     memory: Memory
     """What to remember: nothing new, if anything failed."""
+    witnessed: tuple[tuple[CheckedLog, WitnessState], ...] = ()
+    """Of each unit's ledger that checks out, the newest copy, and what witnesses have seen of it."""
 
     @property
     def simulated(self) -> bool:
@@ -120,6 +123,7 @@ class _Reviewer:
     )
     """By the server's key and the plan."""
     proofs: list[EquivocationProof] = field(default_factory=list[EquivocationProof])
+    witnessed: list[tuple[CheckedLog, WitnessState]] = field(default_factory=list[tuple[CheckedLog, WitnessState]])
 
     def run(self) -> Review:
         for name, data in self.files.items():
@@ -132,6 +136,8 @@ class _Reviewer:
         self._require_one_key_a_name()
         self._compare_histories()
         servers, units = self._newest("server"), self._newest("unit")
+        for unit in units:
+            self._compare_with_notes(unit)
         for server in servers:
             self._compare_with_units(server, units)
         for place, member in self.members:
@@ -146,6 +152,7 @@ class _Reviewer:
             tuple(self.remarks),
             tuple(dict.fromkeys(self.proofs)),
             memory,
+            tuple(self.witnessed),
         )
 
     def _accuse(self, fault: Fault, where: str, what: str) -> None:
@@ -228,6 +235,23 @@ class _Reviewer:
                 why = f"its first {size} entries are not those that were seen before"
                 self._accuse(Fault.REWRITTEN, place, why)
 
+    def _compare_with_notes(self, unit: CheckedLog) -> None:
+        """A unit's ledger holds what its own key has signed for its witnesses."""
+        believed: list[bytes] = []
+        for place, note in self.members:
+            if note.role is not Role.COSIGNED or note.unit != unit.facts.unit:
+                continue
+            found = contradiction(unit.facts.raw, note.data)
+            if found is None:
+                believed.append(note.data)
+                continue
+            self._accuse(found.fault, f"{unit.where} against {place}", found.what)
+            self.proofs += [found.proof] if found.proof is not None else []
+        state = witness_state(unit.facts, believed)
+        self.witnessed.append((unit, state))
+        nothing = f"what lies beside {unit.where} as a cosigned checkpoint counts for nothing"
+        self.remarks += [f"{nothing}: {why}" for why in state.unusable]
+
     def _add_fork(self, where: str, proof: EquivocationProof) -> None:
         self.proofs.append(proof)
         self._accuse(Fault.FORK, where, proof.in_words)
@@ -260,6 +284,8 @@ class _Reviewer:
     ) -> None:
         if member.role is Role.PLAN:
             self._check_plan(place, member.data, [*servers, *units])
+        elif member.role is Role.COSIGNED:
+            self._require_owner(place, member, "it is cosigned")
         elif member.role is Role.POLICY:
             self._check_policy(place, member, units)
         elif member.role is Role.SEGMENTATION:
@@ -274,12 +300,14 @@ class _Reviewer:
         self._require_logged(place, digest, logs)
 
     def _check_policy(self, place: str, member: Member, units: Sequence[CheckedLog]) -> None:
-        owner = member.name.removeprefix("units/").partition("/")[0]
-        if f"fedseg/unit/{owner}" not in {raw.origin for _, raw in self.ledgers}:
-            self._accuse(Fault.STRAY, place, f"no ledger of {owner} is here, so nobody can tell whether it is in force")
+        self._require_owner(place, member, "it is in force")
         for unit in units:
-            if unit.facts.unit == owner:
+            if unit.facts.unit == member.unit:
                 self._add(place, cross.of_policy(member.data, unit.facts))
+
+    def _require_owner(self, place: str, member: Member, what: str) -> None:
+        if f"fedseg/unit/{member.unit}" not in {raw.origin for _, raw in self.ledgers}:
+            self._accuse(Fault.STRAY, place, f"no ledger of {member.unit} is here, so nobody can tell whether {what}")
 
     def _check_segmentation(
         self, place: str, document: bytes, servers: Sequence[CheckedLog], units: Sequence[CheckedLog]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fedseg.audit.certificate import CertificateFacts
     from fedseg.audit.proof import EquivocationProof
     from fedseg.audit.review import Review
+    from fedseg.audit.witnesses import WitnessState
 
 app = typer.Typer(
     help="Audits: evidence of a run in one file, checked offline; and the noise, put to the test.", no_args_is_help=True
@@ -147,6 +148,7 @@ def _facts(found: "Review", files: list[Path], *, proofs: list[str], remembered:
             }
             for log in found.logs
         ],
+        "witnesses": [_witnesses(log.where, log.facts.unit, state) for log, state in found.witnessed],
         "failures": [
             {
                 "code": one.fault.code,
@@ -161,6 +163,18 @@ def _facts(found: "Review", files: list[Path], *, proofs: list[str], remembered:
         "remarks": list(found.remarks),
         "proofs": proofs,
         "remembered": remembered,
+    }
+
+
+def _witnesses(where: str, unit: str, state: "WitnessState") -> dict[str, Any]:
+    from fedseg.report.facts import plain
+
+    return {
+        "where": where,
+        "unit": unit,
+        "witnessed": state.is_witnessed,
+        "in_words": state.in_words,
+        **plain(state),
     }
 
 
@@ -221,6 +235,7 @@ def _describe(found: "Review", facts: dict[str, Any]) -> str:
         "everything in it checks out" if facts["verified"] else f"FAILED: {count} finding{'s' if count > 1 else ''}",
         _describe_failures(facts),
         _describe_checked(found, facts),
+        _describe_witnesses(facts),
         *map(_describe_erasure, facts["certificates"]),
         "\n".join(f"NOTE     {one}." for one in facts["remarks"]),
         _describe_worth(found, facts),
@@ -247,6 +262,15 @@ def _describe_checked(found: "Review", facts: dict[str, Any]) -> str:
     return "\n".join(
         [*lines, *([f"Held against the ledgers: {', '.join(others)}"] if others and facts["verified"] else [])]
     )
+
+
+def _describe_witnesses(facts: dict[str, Any]) -> str:
+    """Of each unit, or of those together about which the same is to be said."""
+    said: dict[str, list[str]] = {}
+    for one in facts["witnesses"]:
+        said.setdefault(one["in_words"], []).append(one["unit"])
+    lines = [f"    {', '.join(units)}: {words}" for words, units in said.items()]
+    return "\n".join(["Seen by witnesses, as far as cosignatures are here:", *lines] if lines else [])
 
 
 def _describe_erasure(one: dict[str, Any]) -> str:
@@ -295,6 +319,8 @@ def _proved(facts: dict[str, Any]) -> list[str]:
         proved.append("each published segment is what the releases that the server counted give")
     if origins > {"fedseg/server"}:
         proved.append("what the server counted of the units here, they have charged, bit for bit")
+    if any(one["covers"] for one in facts["witnesses"]):
+        proved.append("what witnesses have cosigned of a ledger is in it; none of them had cosigned another history")
     if facts["remembered"]:
         proved.append("each ledger goes on where you last saw it, if you have seen it before")
     return proved

@@ -174,7 +174,7 @@ class _Pages:
         return self._page(request, "requests", lines=requests_of(home, today), today=today)
 
     def ledger(self, request: Request, home: NodeHome) -> Response:
-        return self._page(request, "ledger", found=ledger_of(home, self._clock()))
+        return self._page(request, "ledger", found=ledger_of(home))
 
     def segments(self, request: Request, home: NodeHome) -> Response:
         return self._page(request, "segments", published=published_in(home, self._room.segments))

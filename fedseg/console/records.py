@@ -1,17 +1,18 @@
 """What else the unit keeps records of: rights requests with their clocks, the ledger and who has seen it, segments."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Final
 
+from fedseg.audit.bundle import cosigned_notes
 from fedseg.audit.facts import LedgerFacts
 from fedseg.audit.verify import verify_ledger
+from fedseg.audit.witnesses import WitnessState, witness_state
 from fedseg.console.account import plan_name
-from fedseg.console.witnesses import WitnessFacts, witnesses_of
-from fedseg.errors import FedsegError, SettingsError, VerificationError
+from fedseg.errors import FedsegError, RolledBackError, SettingsError, VerificationError
 from fedseg.node.home import NodeHome
 from fedseg.node.rights.register import OpenRequest
 from fedseg.policy.notices import Notice, is_escalated
@@ -83,8 +84,10 @@ class LedgerPage:
     facts: LedgerFacts | VerificationError
     checkpoint: Sequence[str]
     """Lines of the newest checkpoint's note."""
-    witnesses: WitnessFacts | None
+    witnesses: WitnessState | None
     """None if the ledger does not check out."""
+    rolled_back: RolledBackError | None
+    """That the ledger is an older copy: its own key has signed, for its witnesses, what is not in it."""
     releases: Sequence[ReleaseLine]
     """The latest first."""
     refusals: Sequence[RefusalLine]
@@ -115,21 +118,22 @@ def requests_of(home: NodeHome, today: date) -> list[RequestLine]:
     return [_request_line(home, one, notices.get(one.request.id, ()), today) for one in found]
 
 
-def ledger_of(home: NodeHome, now: datetime) -> LedgerPage:
+def ledger_of(home: NodeHome) -> LedgerPage:
     """Verify the unit's ledger from its first byte, and say what left the unit, what was refused, and who has seen it.
 
     Raises:
-        StorageError: If it cannot be read.
+        SettingsError, StorageError: If it, or what was cosigned of it, cannot be read.
     """
+    notes = cosigned_notes(home.path).values()
     try:
         facts = verify_ledger(home.path / "ledger.db", home.key.public)
     except VerificationError as error:
-        return LedgerPage(error, (), None, (), (), 0)
+        return LedgerPage(error, (), None, None, (), (), 0)
     releases = _releases(facts)
     return LedgerPage(
         facts,
         facts.raw.notes[-1][1].splitlines(),
-        witnesses_of(home, facts, now),
+        *_witnesses(facts, notes),
         releases,
         [
             RefusalLine(entry.seq, body.refused_on, body.plan_sha256)
@@ -148,6 +152,13 @@ def published_in(home: NodeHome, places: Sequence[Path]) -> list[Published]:
     """
     with home.ledger() as ledger:
         return [_published(place, lambda sha256: ledger.payload(f"plan:{sha256}") is not None) for place in places]
+
+
+def _witnesses(facts: LedgerFacts, notes: Iterable[bytes]) -> tuple[WitnessState, RolledBackError | None]:
+    try:
+        return witness_state(facts, notes), None
+    except RolledBackError as error:
+        return witness_state(facts, ()), error
 
 
 def _request_line(home: NodeHome, one: OpenRequest, notices: Sequence[Notice], today: date) -> RequestLine:

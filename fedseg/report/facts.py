@@ -9,6 +9,7 @@ import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal, localcontext
 from fractions import Fraction
 from pathlib import Path
@@ -452,7 +453,7 @@ def _reading(path: Path) -> Generator[None, None, None]:
 
 
 def plain(value: Any) -> Any:
-    """JSON: objects by field name, fractions as exact text, and beside each epsilon the text people are shown."""
+    """JSON: objects by field name, fractions as exact text, times in UTC, beside each epsilon the text people see."""
     if is_dataclass(value) and not isinstance(value, type):
         found: dict[str, Any] = {}
         for field in fields(value):
@@ -468,4 +469,6 @@ def plain(value: Any) -> Any:
         return [plain(one) for one in items]
     if isinstance(value, Fraction):
         return fraction_text(value)
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%dT%H:%M:%SZ}"
     return str(value) if isinstance(value, Decimal) else value

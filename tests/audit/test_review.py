@@ -251,11 +251,12 @@ def test_garbage_in_a_member_is_a_finding(evidence: Evidence, name: str, data: b
 
 
 def test_a_members_role_decides_how_it_is_read(evidence: Evidence) -> None:
-    """Every member under every other role: found, and never a crash."""
+    """Every member under every other role: found, and never a crash; a unit's that is no note counts for nothing."""
     for name, member in evidence.members.items():
         for role in set(Role) - {member.role}:
             changed = Evidence({**evidence.members, name: Member(name, role, member.data)})
-            assert found(changed.packed()).findings, (name, role)
+            seen = found(changed.packed())
+            assert seen.findings or (role is Role.COSIGNED and "counts for nothing" in str(seen.remarks)), (name, role)
 
 
 def test_a_policy_that_is_no_longer_in_force_is_found(

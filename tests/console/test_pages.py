@@ -239,10 +239,12 @@ class Witnessed:
     def home(self) -> NodeHome:
         return self.browser.unit.home
 
-    def cosigned(self, name: str = "partner") -> str:
-        """The newest checkpoint of the ledger, cosigned by one of them."""
-        newest = read_ledger(self.home.path / "ledger.db").notes[-1][1]
-        return cosign(newest, f"{name}.example/w1", self.keys[name], NOW)
+    def cosigned(self, *names: str) -> str:
+        """The newest checkpoint of the ledger, cosigned by some of them."""
+        note = read_ledger(self.home.path / "ledger.db").notes[-1][1]
+        for name in names:
+            note = cosign(note, f"{name}.example/w1", self.keys[name], NOW)
+        return note
 
     def deny(self) -> None:
         """One more entry."""
@@ -268,17 +270,19 @@ def witnessed(tmp_path: Path) -> Witnessed:
 
 def test_who_has_cosigned_the_ledger_and_how_far_is_shown(witnessed: Witnessed) -> None:
     assert "The policy wants 2 of 3 to have cosigned before anything leaves. Nobody has yet." in witnessed.shown()
-    (witnessed.home.path / COSIGNED_FILE).write_text(witnessed.cosigned(), "utf-8")
+    (witnessed.home.path / COSIGNED_FILE).write_text(witnessed.cosigned("partner"), "utf-8")
+    assert "1 has: too few." in witnessed.shown()
+    (witnessed.home.path / COSIGNED_FILE).write_text(witnessed.cosigned("partner", "server"), "utf-8")
     shown = witnessed.shown()
-    assert "1 has: the first 3 of 3 entries are cosigned." in shown
-    assert "key 2026-11-23 09:00 server no" in shown
+    assert "2 have: the first 3 of 3 entries are covered." in shown
+    assert "auditor no – partner the first 3 entries 2026-11-23 09:00" in shown
     assert "No witness." not in shown
     witnessed.deny()
-    assert "the first 3 of 4 entries are cosigned; what is newer is not yet" in witnessed.shown()
+    assert "the first 3 of 4 entries are covered; what is newer is not yet" in witnessed.shown()
 
 
 def test_a_signature_by_another_key_is_no_witness(witnessed: Witnessed) -> None:
-    forged = Witnessed(witnessed.browser, {"partner": SigningKey.generate()}).cosigned()
+    forged = Witnessed(witnessed.browser, {"partner": SigningKey.generate()}).cosigned("partner")
     (witnessed.home.path / COSIGNED_FILE).write_text(forged, "utf-8")
     assert "Nobody has yet." in witnessed.shown()
 
@@ -288,7 +292,7 @@ def test_a_ledger_that_was_put_back_is_told_from_the_newest(witnessed: Witnessed
     home = witnessed.home.path
     shutil.copy(home / "ledger.db", tmp_path / "yesterday.db")
     witnessed.deny()
-    later = witnessed.cosigned()
+    later = witnessed.cosigned("partner")
     shutil.copy(tmp_path / "yesterday.db", home / "ledger.db")
     (home / name).write_text(later, "utf-8")
     assert "E904" in witnessed.shown()
@@ -300,5 +304,5 @@ def test_a_ledger_that_was_put_back_is_told_from_the_newest(witnessed: Witnessed
 )
 def test_what_is_no_checkpoint_of_this_ledger_counts_for_nothing(witnessed: Witnessed, note: str) -> None:
     (witnessed.home.path / COSIGNED_FILE).write_text(note, "utf-8")
-    assert "E608" in witnessed.shown()
+    assert "counts for nothing" in witnessed.shown()
     assert "Nobody has yet." in witnessed.shown()

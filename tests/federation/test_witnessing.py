@@ -2,15 +2,12 @@
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from flwr.app import Message
 
-from fedseg.audit.verify import verify_ledger
-from fedseg.audit.witnesses import witness_state
 from fedseg.clustering.request import request_sha256
 from fedseg.errors import (
     ContributionError,
@@ -282,30 +279,6 @@ def test_messages_about_witnessing_come_back_as_they_were() -> None:
     said = Said("w", ("a", "b"), satisfied=False, growth=("g",), replies=(Reply(409, "7\n", "newest"),))
     assert decode_asked(encode_asked(asked)) == asked
     assert decode_said(encode_said(said)) == said
-
-
-def test_a_report_can_say_who_has_seen_how_much(federation: SmallFederation, tmp_path: Path) -> None:
-    run(federation)
-    north = federation.home("north")
-    facts, note = verify_ledger(north.path / "ledger.db"), (north.path / COSIGNED_FILE).read_text("utf-8")
-    state = witness_state(facts, note)
-    assert (state.quorum, state.names, state.seen_size, state.size) == (
-        2,
-        ("south", "west"),
-        facts.size - 1,
-        facts.size,
-    )
-    assert [name for name, _ in state.seen_by] == ["south", "west"]
-    assert state.is_witnessed
-    assert "entries witnessed by south" in state.in_words
-    for nothing in (None, "nonsense"):
-        assert "not witnessed yet" in witness_state(facts, nothing).in_words
-    assert "so nothing is released" in replace(state, quorum=3).in_words
-    shutil.copy(north.path / "ledger.db", tmp_path / "ledger.db")
-    plain = make_federation(tmp_path / "plain", SIZES).approve_all().home("north")
-    assert witness_state(verify_ledger(plain.path / "ledger.db"), None).quorum is None
-    assert "says nothing" in witness_state(verify_ledger(plain.path / "ledger.db"), None).in_words
-    assert "declares" in replace(state, quorum=0).in_words
 
 
 def test_what_a_unit_says_fits_into_what_the_servers_proxy_lets_pass(federation: SmallFederation) -> None:

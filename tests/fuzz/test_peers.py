@@ -46,7 +46,7 @@ NAMES = [
     *("officers-report", "noise-audit"),
     *("audit-bundle", "note", "own-note", "signed-note", "checkpoint", "own-checkpoint", "inclusion-proof"),
     *("consistency-proof", "equivocation-proof", "verifier-key", "witness-policy", "rights-request"),
-    *("witness-asked", "witness-said", "witness-request", "cosigned", "form"),
+    *("witness-asked", "witness-said", "witness-request", "cosigned", "cosigned-beside", "form"),
     *(
         "erasure-certificate",
         "envelope",
