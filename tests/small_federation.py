@@ -4,8 +4,9 @@ Homes, keys, registers, ledgers and apps are the real ones. A unit's customers a
 """
 
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from flwr.serverapp import Grid
 from fedseg.clustering.features import FEATURE_MAX
 from fedseg.clustering.request import RoundRequest, request_bytes
 from fedseg.federation import wire
-from fedseg.federation.client_app import make_client_app
+from fedseg.federation.client_app import Processes, make_client_app
 from fedseg.federation.loopback import LoopbackGrid
 from fedseg.node.approvals import approve
 from fedseg.node.home import LOCAL, NodeHome, NodeSettings
 from fedseg.node.source import subject_key
 from fedseg.node.sources.settings import SourceSettings
+from fedseg.node.witnessing import NodeProcess
 from fedseg.plan import Plan, parse_plan
 from fedseg.policy.consent import ConsentEvent
 from fedseg.policy.purposes import Purpose
@@ -156,6 +158,8 @@ class SmallFederation:
     path: Path
     document: bytes
     """The plan's TOML."""
+    processes: Processes = field(default_factory=lambda: defaultdict(NodeProcess))
+    """As which processes the units answer, in every `grid`."""
 
     @property
     def plan(self) -> Plan:
@@ -194,7 +198,8 @@ class SmallFederation:
     def grid(self, noise: NoiseSource | None = None) -> LoopbackGrid:
         """The units behind Flower's transport, with simulated noise unless told otherwise; node 1 is the first unit."""
         configs = {number: {"home": str(self.home(unit).path)} for unit, number in self.roster.items()}
-        return LoopbackGrid(make_client_app(SimulatedNoise(3) if noise is None else noise), configs)
+        source = SimulatedNoise(3) if noise is None else noise
+        return LoopbackGrid(make_client_app(source, processes=self.processes), configs)
 
     def copied_to(self, path: Path) -> "SmallFederation":
         """The same federation once more: same keys, same ledgers, same customers."""

@@ -3,7 +3,8 @@
 import random
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fedseg.audit.memory import LogId, SignedCheckpoint
 from fedseg.audit.proof import EquivocationProof
 from fedseg.clustering.request import request_sha256
 from fedseg.errors import NotWitnessedError, RolledBackError, StepAnsweredError
+from fedseg.federation.witness_wire import decode_asked
 from fedseg.federation.witnessing import Carrier
 from fedseg.ledger.checkpoint import parse_checkpoint
 from fedseg.ledger.notes import Note, parse_note
@@ -19,7 +21,7 @@ from fedseg.ledger.reading import read_ledger
 from fedseg.node.contribute import contribute
 from fedseg.node.home import NodeHome
 from fedseg.node.integrity import require_integrity
-from fedseg.node.witnessing import as_witness
+from fedseg.node.witnessing import answer, as_witness
 from fedseg.privacy.noise import SimulatedNoise
 from tests.small_federation import SmallFederation, make_federation, policy_document, some_request
 
@@ -35,6 +37,18 @@ def witnessed(path: Path, sizes: Mapping[str, int]) -> SmallFederation:
         stated = f"witnesses:\n  quorum: {len(others) // 2 + 1}\n  keys:\n{''.join(others)}"
         (home.path / "policy.yaml").write_text(policy_document().decode() + stated, "utf-8")
     return made.approve_all()
+
+
+def have_witnessed(federation: SmallFederation) -> bool:
+    """Have the ledgers cosigned and give the units what was signed; whether there was something for all."""
+    grid = federation.grid()
+    carrier = Carrier(grid, federation.plan.digest, federation.roster, grid.clock, grid.sleep)
+    carried = carrier.carry(60, lambda: None)
+    for unit in federation.roster:
+        home = federation.home(unit)
+        with suppress(RolledBackError):
+            answer(home, decode_asked(carrier.beside(unit)), federation.processes[home.path], datetime.now(UTC))
+    return carried
 
 
 @dataclass
@@ -80,6 +94,7 @@ class Trial:
                     request_sha256(plan.digest, request),
                     now=datetime.now(UTC),
                     source=SimulatedNoise(self.coins.randrange(2**32)),
+                    process=self.federation.processes[home.path],
                 )
             except (NotWitnessedError, StepAnsweredError):
                 continue
@@ -89,11 +104,8 @@ class Trial:
             self.released.add((step, made.payload))
 
     def be_witnessed(self) -> None:
-        """What an honest server does before a round."""
-        grid = self.federation.grid()
-        Carrier(grid, self.federation.plan.digest, self.federation.roster, grid.clock, grid.sleep).carry(
-            20, lambda: None
-        )
+        """What an honest server does before a round, and with its request."""
+        have_witnessed(self.federation)
 
     def live(self, turns: int) -> None:
         """The unit answers for a while; in each turn it is asked more than the plan asks."""
@@ -112,6 +124,7 @@ class Trial:
         else:
             shutil.copy(copy / "ledger.db", self.place / "ledger.db")
         if self.coins.random() < 0.5:
+            del self.federation.processes[self.place]
             try:
                 require_integrity(self.home)
             except RolledBackError:
@@ -121,6 +134,8 @@ class Trial:
         """A second copy runs beside the first; the server asks now one, now the other."""
         self.rollbacks += 1
         shutil.copytree(self.place, path)
+        if self.coins.random() < 0.5:  # of a machine that runs: the copy goes on in the middle of its process
+            self.federation.processes[path] = replace(self.federation.processes[self.place])
         for _ in range(3):
             self.release(NodeHome.open(path))
             self.live(1)
@@ -132,6 +147,8 @@ class Trial:
         self.place.rename(aside)
         path.rename(self.place)
         aside.rename(path)
+        processes = self.federation.processes
+        processes[self.place], processes[path] = processes[path], processes[self.place]
 
     def _prove_after(self) -> None:
         """Keep the ledger that is about to be put away, for who compares it with the one that follows."""

@@ -22,6 +22,7 @@ from fedseg.privacy.entries import (
     RefusalBody,
     ReleaseBody,
     RightsBatchBody,
+    StartBody,
     UnitBody,
     Verdict,
 )
@@ -79,6 +80,8 @@ class UnitReplay:
                 self.releases.append(self._check_release(entry, body))
             case RightsBatchBody():
                 self._check_rights_batch(entry, body)
+            case StartBody():
+                pass
             case KeyChangeBody():
                 self._check_key_change(entry, body)
 

@@ -2,11 +2,13 @@
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedseg.clustering.request import parse_request, request_sha256
@@ -16,33 +18,42 @@ from fedseg.federation.witness_wire import decode_asked, encode_said
 from fedseg.node import witnessing
 from fedseg.node.contribute import contribute, reply_slot_seconds
 from fedseg.node.home import NodeHome
+from fedseg.node.witnessing import NodeProcess, Reply
 from fedseg.privacy.noise import NoiseSource, SystemNoise
 
 log = logging.getLogger(__name__)
 
 
-def make_client_app(noise: NoiseSource | None = None, *, least_slot_seconds: int = 0) -> ClientApp:
+Processes = defaultdict[Path, NodeProcess]
+"""The process of each unit that an app answers for, by its home: one, but in a simulation."""
+
+
+def make_client_app(
+    noise: NoiseSource | None = None, *, least_slot_seconds: int = 0, processes: Processes | None = None
+) -> ClientApp:
     """A unit's app.
 
     Args:
         noise: The system's, unless a simulation names another, which the ledger then records.
         least_slot_seconds: Shortest reply slot, whatever a plan says; 0 only where nobody can watch the clock.
+        processes: As which process it answers; a new one unless told otherwise.
     """
     app = ClientApp()
     source = SystemNoise() if noise is None else noise
-    since = datetime.now(UTC)
+    known: Processes = defaultdict(NodeProcess) if processes is None else processes
 
     @app.query("release")
     def answer(message: Message, context: Context) -> Message:
         received = time.monotonic()
-        reply, slot_seconds = _answer(message, context, source, since)
+        asking = _Asking(message, context, known)
+        reply, slot_seconds = asking.release(source)
         wait_for_slot(received, max(slot_seconds, least_slot_seconds))
-        return Message(wire.pack(reply), reply_to=message)
+        return Message(reply, reply_to=message)
 
     @app.query("witness")
     def witness(message: Message, context: Context) -> Message:
         # At once: it reads no customer, and what it says follows from ledgers alone.
-        return Message(wire.pack(_witness(message, context, since)), reply_to=message)
+        return Message(_Asking(message, context, known).witness(), reply_to=message)
 
     return app
 
@@ -60,31 +71,67 @@ def wait_for_slot(
         sleep((elapsed // slot_seconds + 1) * slot_seconds - elapsed)
 
 
-def _answer(message: Message, context: Context, source: NoiseSource, since: datetime) -> tuple[bytes, int]:
-    """The reply's bytes, and the length of the plan's reply slots in seconds."""
-    slot_seconds = 0
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One message, and who answers it."""
 
-    def releases() -> bytes:
-        nonlocal slot_seconds
-        plan_sha256, request = parse_request(wire.unpack_request(message))
-        node = NodeHome.open(Path(str(context.node_config["home"])))
-        slot_seconds = reply_slot_seconds(node, plan_sha256)
-        asked = request_sha256(plan_sha256, request)
-        answer = contribute(node, plan_sha256, request, asked, now=datetime.now(UTC), source=source, since=since)
-        return wire.encode(answer)
+    message: Message
+    context: Context
+    processes: Processes
 
-    return _or_unavailable("release", releases), slot_seconds
+    def release(self, source: NoiseSource) -> tuple[RecordDict, int]:
+        """The reply to a request for a release, and the length of the plan's reply slots in seconds.
 
+        What is given about witnesses comes first, for the door asks for it; what there is to say of them comes last.
+        """
+        slot_seconds = 0
+        beside, replies = wire.unpack_beside(self.message), list[Reply]()
 
-def _witness(message: Message, context: Context, since: datetime) -> bytes:
-    """The reply to a message about witnessing."""
+        def serves() -> bytes:
+            replies.extend(witnessing.serve(self._node(), self._asked(beside), self.process, datetime.now(UTC)))
+            return b""
 
-    def says() -> bytes:
-        asked = decode_asked(wire.unpack_request(message))
-        node = NodeHome.open(Path(str(context.node_config["home"])))
-        return encode_said(witnessing.answer(node, asked, since=since, now=datetime.now(UTC)))
+        def releases() -> bytes:
+            nonlocal slot_seconds
+            plan_sha256, request = parse_request(wire.unpack_request(self.message))
+            node = self._node()
+            slot_seconds = reply_slot_seconds(node, plan_sha256)
+            wanted, now = request_sha256(plan_sha256, request), datetime.now(UTC)
+            return wire.encode(
+                contribute(node, plan_sha256, request, wanted, now=now, source=source, process=self.process)
+            )
 
-    return _or_unavailable("witness", says)
+        def says() -> bytes:
+            return encode_said(witnessing.said(self._node(), self._asked(beside), self.process, tuple(replies)))
+
+        if beside is None:
+            return wire.pack(_or_unavailable("release", releases)), slot_seconds
+        _or_unavailable("witness", serves)
+        reply = _or_unavailable("release", releases)
+        return wire.pack(reply, _or_unavailable("witness", says)), slot_seconds
+
+    def witness(self) -> RecordDict:
+        """The reply to a message about witnessing."""
+
+        def says() -> bytes:
+            asked = self._asked(wire.unpack_request(self.message))
+            return encode_said(witnessing.answer(self._node(), asked, self.process, datetime.now(UTC)))
+
+        return wire.pack(_or_unavailable("witness", says))
+
+    @property
+    def process(self) -> NodeProcess:
+        return self.processes[self._home]
+
+    @property
+    def _home(self) -> Path:
+        return Path(str(self.context.node_config["home"]))
+
+    def _node(self) -> NodeHome:
+        return NodeHome.open(self._home)
+
+    def _asked(self, data: bytes | None) -> witnessing.Asked:
+        return decode_asked(b"" if data is None else data)
 
 
 def _or_unavailable(what: str, reply: Callable[[], bytes]) -> bytes:

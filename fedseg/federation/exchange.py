@@ -1,7 +1,7 @@
 """Asking units until each has answered or the time is up; whatever fails on the way is tried again.
 
 Flower delivers a request at most once, hands a reply out once, and reports in its own name what went wrong. So a unit
-without an answer that counts is asked again with the same bytes, and each request stays open to a reply until the end.
+without an answer that counts is asked again, and each request stays open to a reply until the end.
 """
 
 import enum
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedseg.errors import UnreachableError
@@ -56,7 +56,7 @@ Report = Callable[[Mapping[str, str], float], None]
 def exchange(
     grid: Grid,
     asked: Mapping[str, int],
-    request: bytes | Mapping[str, bytes],
+    request: Callable[[str], RecordDict],
     *,
     deadline_seconds: float,
     take: Take,
@@ -74,7 +74,7 @@ def exchange(
     Args:
         grid: Flower's transport. A link that is down or restarting is tried until the deadline.
         asked: Whom to ask: unit and Flower node.
-        request: The same bytes for everyone, or each unit's own; the same each time.
+        request: What to ask a unit, by its name; called each time that it is asked.
         deadline_seconds: Longest wait.
         take: What it raises ends the exchange.
         report: Called before the first question, and at least at every poll; what it raises ends the exchange.
@@ -86,8 +86,7 @@ def exchange(
     """
     end = clock() + deadline_seconds
     units = [_Asked(name, node, clock(), silence_seconds) for name, node in asked.items()]
-    requests = dict.fromkeys(asked, request) if isinstance(request, bytes) else request
-    asking = _Asking(grid, units, requests, message_type, end, take, clock)
+    asking = _Asking(grid, units, request, message_type, end, take, clock)
     report(asking.waiting(), deadline_seconds)
     while not asking.done():
         asking.push()
@@ -143,7 +142,7 @@ class _Asking:
 
     grid: Grid
     units: Sequence[_Asked]
-    requests: Mapping[str, bytes]
+    request: Callable[[str], RecordDict]
     message_type: str
     end: float
     take: Take
@@ -215,7 +214,7 @@ class _Asking:
     def _message(self, unit: _Asked, seconds_left: float) -> Message:
         # A second more than is left: at the last poll an expired request would pass for a lost one.
         return Message(
-            wire.pack(self.requests[unit.name]),
+            self.request(unit.name),
             dst_node_id=unit.node,
             message_type=self.message_type,
             group_id=wire.GROUP,

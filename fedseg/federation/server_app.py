@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedseg.clustering.request import request_bytes
@@ -104,12 +104,12 @@ def run_plan(
     with home.ledger() as ledger:
         _log_plan(ledger, plan, document)
         run = _resume(ledger, plan)
-        carrier = Carrier(grid, plan.digest, _of_plan(plan, roster), clock, sleep)
+        carrier = Carrier(grid, plan.digest, _of_plan(plan, roster), clock, sleep) if plan.witnessed else None
         while run.request is not None:
             _require_quorum(run, roster)
-            if plan.witnessed:
-                _have_witnessed(carrier, run, watch)
-            run = _ask(grid, ledger, run, roster=roster, watch=watch, clock=clock, sleep=sleep)
+            if carrier is not None:
+                _have_witnessed(carrier, run, watch, plan.deadline_seconds)
+            run = _ask(grid, ledger, run, carrier, roster=roster, watch=watch, clock=clock, sleep=sleep)
             closed = close_round(run)
             persist_round(ledger, run)
             log.info("round.closed step=%d units=%d", run.state.step, len(run.received))
@@ -121,16 +121,16 @@ def _of_plan(plan: Plan, roster: Mapping[str, int]) -> dict[str, int]:
     return {unit.name: roster[unit.name] for unit in plan.units if unit.name in roster}
 
 
-def _have_witnessed(carrier: Carrier, run: RunState, watch: Watch) -> None:
+def _have_witnessed(carrier: Carrier, run: RunState, watch: Watch, seconds: float) -> None:
     """Carry checkpoints and cosignatures, so that the units can answer the next round."""
     plan = run.plan
     answered = tuple(unit.name for unit in plan.units if unit.name in run.received)
     waiting = {unit.name: WITNESSING for unit in plan.units if unit.name not in run.received}
 
     def look() -> None:
-        watch(RoundProgress(run.state.step, plan.rounds, answered, waiting, float(plan.deadline_seconds)))
+        watch(RoundProgress(run.state.step, plan.rounds, answered, waiting, seconds))
 
-    carrier.carry(plan.deadline_seconds, look)
+    carrier.carry(seconds, look)
 
 
 def _require_quorum(run: RunState, roster: Mapping[str, int]) -> None:
@@ -149,6 +149,7 @@ def _ask(
     grid: Grid,
     ledger: Ledger,
     run: RunState,
+    carrier: Carrier | None,
     *,
     roster: Mapping[str, int],
     watch: Watch,
@@ -156,6 +157,8 @@ def _ask(
     sleep: Callable[[float], None],
 ) -> RunState:
     """The run after every unit without a contribution to the open round was asked for one; each is logged at once.
+
+    A unit of a witnessed plan that says no for lack of cosignatures, as after a restart, gets them and is asked again.
 
     Raises:
         ValueError: If no round is open.
@@ -165,20 +168,30 @@ def _ask(
         raise ValueError("all rounds are closed")
     absent = [unit.name for unit in plan.units if unit.name not in run.received]
     unregistered = {name: "not registered" for name in absent if name not in roster}
+    wanted, lacking = request_bytes(plan.digest, request), set[str]()
+
+    def asking(unit: str) -> RecordDict:
+        return wire.pack(wanted, None if carrier is None else carrier.beside(unit))
 
     def take(unit: str, reply: Message) -> Verdict:
         nonlocal run
         verdict, run = _judge(ledger, run, unit, reply)
+        beside = None if carrier is None else wire.unpack_beside(reply)
+        if carrier is not None and beside is not None and carrier.hear(unit, beside) and verdict is not Verdict.COUNTED:
+            lacking.update({unit} - {name for name, said in carrier.said.items() if said.satisfied})
         return verdict
 
     def report(waiting: Mapping[str, str], seconds_left: float) -> None:
         answered = tuple(unit.name for unit in plan.units if unit.name in run.received)
         watch(RoundProgress(run.state.step, plan.rounds, answered, {**waiting, **unregistered}, seconds_left))
+        if carrier is not None and lacking:
+            lacking.clear()
+            _have_witnessed(carrier, run, watch, seconds_left)
 
     exchange(
         grid,
         {name: roster[name] for name in absent if name in roster},
-        request_bytes(plan.digest, request),
+        asking,
         deadline_seconds=plan.deadline_seconds,
         take=take,
         report=report,

@@ -13,6 +13,8 @@ from fedseg.privacy.release import Release
 from fedseg.server.contribution import Contribution, parse_contribution
 
 RECORD = "fedseg"
+BESIDE = "fedseg-witness"
+"""The record of what rides along with a request or a reply: about witnessing, and never a release."""
 FIELD = "bytes"
 MESSAGE_TYPE = "query.release"
 GROUP = "fedseg"
@@ -54,9 +56,16 @@ def decode(reply: bytes, plan: Plan) -> Contribution | Unavailable:
     return parse_contribution(reply[1:], plan)
 
 
-def pack(data: bytes) -> RecordDict:
-    """Flower's envelope around one byte string."""
-    return RecordDict({RECORD: ConfigRecord({FIELD: data})})
+def pack(data: bytes, beside: bytes | None = None) -> RecordDict:
+    """Flower's envelope around one byte string, and what rides along with it."""
+    records = {RECORD: data} if beside is None else {RECORD: data, BESIDE: beside}
+    return RecordDict({name: ConfigRecord({FIELD: value}) for name, value in records.items()})
+
+
+def unpack_beside(message: Message) -> bytes | None:
+    """What rides along in a message; None if nothing does."""
+    data = _bytes_of(message)
+    return None if data is None else data.get(BESIDE)
 
 
 def unpack_request(message: Message) -> bytes:
@@ -72,7 +81,7 @@ def unpack_request(message: Message) -> bytes:
             why="its content is not one byte string",
             fix="use the same version at server and units",
         )
-    return data
+    return data[RECORD]
 
 
 def unpack_reply(message: Message) -> bytes:
@@ -81,21 +90,24 @@ def unpack_reply(message: Message) -> bytes:
     Raises:
         ContributionError: If the message is an error of Flower's, or holds anything else.
     """
-    data = None if message.has_error() else _bytes_of(message)
+    data = _bytes_of(message)
     if data is None:
         raise ContributionError(
             "a reply holds no release",
             why="its content is not one byte string",
             fix="ask that unit again, then see its log",
         )
-    return data
+    return data[RECORD]
 
 
-def _bytes_of(message: Message) -> bytes | None:
-    if not message.has_content() or set(message.content) != {RECORD}:
+def _bytes_of(message: Message) -> dict[str, bytes] | None:
+    """The byte strings of a message by record: ours, and perhaps one that rides along. None for anything else."""
+    if message.has_error() or not message.has_content() or not {RECORD} <= set(message.content) <= {RECORD, BESIDE}:
         return None
-    record = message.content[RECORD]
-    if not isinstance(record, ConfigRecord) or set(record) != {FIELD}:
-        return None
-    data = record[FIELD]
-    return data if isinstance(data, bytes) else None
+    found: dict[str, bytes] = {}
+    for name, record in message.content.items():
+        data = record[FIELD] if isinstance(record, ConfigRecord) and set(record) == {FIELD} else None
+        if not isinstance(data, bytes):
+            return None
+        found[name] = data
+    return found

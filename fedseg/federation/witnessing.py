@@ -1,18 +1,18 @@
 """The server's part in witnessing: it carries checkpoints to witnesses and cosignatures back. It can forge neither.
 
-Before each round of a witnessed plan, every unit shows its newest checkpoint, the units that are its
-witnesses cosign it, and it gets the cosignatures. What a unit then holds is its own to judge: a server that leaves this
-out, or a witness that does not answer, delays the round and nothing else.
+With each release a unit shows how its ledger has grown. Before the next round of a witnessed plan the units that are
+its witnesses cosign that, and with the next request it gets the cosignatures. What a unit then holds is its own to
+judge: a server that leaves this out, or a witness that does not answer, delays the round and nothing else.
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedseg.errors import ContributionError, VerificationError
@@ -28,9 +28,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS: Final = 20.0
 """How long a unit may take to answer what costs it nothing; who takes longer is left out of this turn."""
-PAUSE_SECONDS: Final = 2.0
 TURNS_MAX: Final = 8
-"""Most times that everybody is asked before a round: three are enough where nothing is lost."""
+"""Most times that units are asked in a row: two are enough before the first round, one between two of them."""
 
 
 @dataclass(slots=True)
@@ -45,74 +44,123 @@ class Carrier:
     said: dict[str, Said] = field(default_factory=dict[str, Said])
     """What each unit said last."""
     known: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
-    """How many entries of a unit's log a witness has cosigned, by the names of the two."""
+    """How many entries of a unit's log a witness has cosigned, by the unit's name and the witness's key."""
+    notes: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    """What each unit is to be given: its newest checkpoint that a witness has signed, by the witness's key."""
+
+    def beside(self, unit: str) -> bytes:
+        """What rides along with the next request to a unit: what witnesses have signed of its ledger."""
+        return self._asking(unit, ())
+
+    def hear(self, unit: str, said: bytes) -> bool:
+        """Take in what a unit says of witnessing; whether it could be read.
+
+        A unit that has all it needs is given nothing more.
+        """
+        try:
+            self.said[unit] = decode_said(said)
+        except ContributionError as error:
+            log.warning("witness.refused unit=%s code=%s why=%s", unit, error.code, error.why)
+            return False
+        if self.said[unit].satisfied:
+            self.notes.pop(unit, None)
+        return True
 
     def carry(self, seconds: float, look: Callable[[], None]) -> bool:
-        """Carry checkpoints and cosignatures until every unit has what its policy asks for; whether they all have.
+        """Have witnesses cosign what units have logged, until there is nothing more to carry; whether all have some.
+
+        Between two rounds that is one message to each witness: how the ledgers have grown came with the releases, and
+        what was cosigned rides along with the next request.
 
         Args:
             seconds: Longest time.
             look: Called at least at every poll; what it raises ends it.
         """
         end = self.clock() + seconds
-        given: dict[str, list[str]] = {}
-        open_ = [*self.roster]
-        # What was cosigned before is not enough: the units' logs have grown, and witnesses say when they have seen it.
-        self.said.clear()
+        tried, silent = set[str](), set[str]()
         for _ in range(TURNS_MAX):
-            errands = self._errands()
-            self._ask(given, errands, min(PATIENCE_SECONDS, max(0.0, end - self.clock())), look)
-            given = self._collected(errands)
-            open_ = [name for name in self.roster if name not in self.said or not self.said[name].satisfied]
-            if not open_ or self.clock() >= end:
+            errands = self._errands(tried)
+            tried |= {request for errand in errands.values() for _, request in errand}
+            asked = [name for name in self.roster if name in errands or self._must_speak(name, silent)]
+            if not asked or self.clock() >= end:
                 break
-            if not given and not any(self._errands().values()):
-                self.sleep(min(PAUSE_SECONDS, max(0.0, end - self.clock())))
-        for name in open_:
+            before = dict(self.said)
+            self._ask(asked, errands, min(PATIENCE_SECONDS, end - self.clock()), look)
+            silent |= {name for name in asked if self.said.get(name) is before.get(name)}
+            for witness in errands.keys() - silent:
+                self._collect(self.said[witness], errands[witness])
+        lacking = [name for name in self.roster if not self._is_served(name)]
+        for name in lacking:
             log.warning("unit.not_witnessed unit=%s", name)
-        return not open_
+        return not lacking
 
-    def _errands(self) -> dict[str, list[tuple[str, str]]]:
-        """For each unit as a witness: whose growth it is to cosign, and the request."""
-        found: dict[str, list[tuple[str, str]]] = {name: [] for name in self.roster}
+    def _is_served(self, unit: str) -> bool:
+        if unit not in self.said:
+            return False
+        newest = _newest(self.said[unit])
+        return self.said[unit].satisfied or any(
+            self.known[unit, witness] == newest for witness in self.notes.get(unit, ())
+        )
+
+    def _errands(self, tried: Collection[str]) -> dict[str, list[tuple[str, str]]]:
+        """For units as witnesses: whose growth each is to cosign, and the request; none that was made before."""
+        found: dict[str, list[tuple[str, str]]] = {}
         for witness, one in self.said.items():
             for owner, other in self.said.items():
-                if owner != witness and not other.satisfied and one.witness in other.wanted:
-                    size = self.known.get((owner, witness), 0)
-                    found[witness] += [(owner, request) for request in other.growth if _old_size(request) == size][:1]
+                request = self._request(owner, one.witness)
+                if owner != witness and not other.satisfied and request is not None and request not in tried:
+                    found.setdefault(witness, []).append((owner, request))
         return found
+
+    def _request(self, owner: str, witness: str) -> str | None:
+        """What this witness is to be asked about a unit's log; None if nothing, or if the unit must be asked first."""
+        said = self.said[owner]
+        if witness not in said.wanted or self._is_current(owner, witness):
+            return None
+        by_size = {_old_size(request): request for request in said.growth}
+        known = self.known.get((owner, witness))
+        # How far a witness is that was not asked before the unit knows best: it offers the size that was cosigned last.
+        return by_size.get(known) if known is not None else next(reversed(by_size.values()), None)
+
+    def _is_current(self, owner: str, witness: str) -> bool:
+        """Whether the witness has cosigned as much as the unit has shown, or more: then the unit is an older copy."""
+        return self.known.get((owner, witness), -1) >= _newest(self.said[owner])
+
+    def _must_speak(self, unit: str, silent: Collection[str]) -> bool:
+        """Whether a unit must say more before its witnesses can be asked."""
+        if unit in silent:
+            return False
+        if unit not in self.said:
+            return True
+        witnesses = {one.witness for name, one in self.said.items() if name != unit} & {*self.said[unit].wanted}
+        return not self.said[unit].satisfied and any(
+            not self._is_current(unit, witness) and self._request(unit, witness) is None for witness in witnesses
+        )
 
     def _ask(
         self,
-        given: Mapping[str, list[str]],
-        errands: Mapping[str, list[tuple[str, str]]],
+        asked: Sequence[str],
+        errands: Mapping[str, Sequence[tuple[str, str]]],
         seconds: float,
         look: Callable[[], None],
     ) -> None:
-        """One message to each unit that has something to do, and what they say."""
-        asked: dict[str, bytes] = {}
-        for name in self.roster:
-            before = self.said.get(name)
-            if before is not None and before.satisfied and not errands[name]:
-                continue
-            sizes = {self.known.get((name, witness), 0) for witness in self.said} | {0}
-            requests = tuple(request for _, request in errands[name])
-            asked[name] = encode_asked(
-                Asked(self.plan_sha256, tuple(given.get(name, ())), requests, tuple(sorted(sizes)))
-            )
+        """One message to each of these units, and what they say."""
+
+        def request(unit: str) -> RecordDict:
+            return wire.pack(self._asking(unit, [request for _, request in errands.get(unit, ())]))
 
         def take(unit: str, reply: Message) -> Verdict:
+            # Who says no is not asked again here: it says so again when it is asked for a release.
             try:
-                self.said[unit] = decode_said(wire.unpack_reply(reply))
-            except ContributionError as error:
-                log.warning("witness.refused unit=%s code=%s why=%s", unit, error.code, error.why)
+                self.hear(unit, wire.unpack_reply(reply))
+            except ContributionError:
                 return Verdict.REFUSED
             return Verdict.COUNTED
 
         exchange(
             self.grid,
             {name: self.roster[name] for name in asked},
-            asked,
+            request,
             deadline_seconds=seconds,
             take=take,
             report=lambda _waiting, _left: look(),
@@ -121,23 +169,23 @@ class Carrier:
             sleep=self.sleep,
         )
 
-    def _collected(self, errands: Mapping[str, list[tuple[str, str]]]) -> dict[str, list[str]]:
-        """What each unit is to be given: its checkpoints with cosignatures, and what witnesses hold against it."""
-        given: dict[str, list[str]] = {}
-        for witness, wanted in errands.items():
-            replies = self.said[witness].replies if witness in self.said else ()
-            for (owner, request), reply in zip(wanted, replies, strict=False):
-                note = self._note(owner, witness, request, reply)
-                if note:
-                    given.setdefault(owner, []).append(note)
-        return given
+    def _asking(self, unit: str, requests: Sequence[str]) -> bytes:
+        sizes = {0, *(size for (owner, _), size in self.known.items() if owner == unit)}
+        given = self.notes.get(unit, {}).values()
+        return encode_asked(Asked(self.plan_sha256, tuple(given), tuple(requests), tuple(sorted(sizes))))
+
+    def _collect(self, said: Said, errand: Sequence[tuple[str, str]]) -> None:
+        """Keep what a witness has signed for the units whose logs these are, and what it holds against them."""
+        for (owner, request), reply in zip(errand, said.replies, strict=False):
+            note = self._note(owner, said.witness, request, reply)
+            if note:
+                self.notes.setdefault(owner, {})[said.witness] = note
 
     def _note(self, owner: str, witness: str, request: str, reply: Reply) -> str:
         if reply.status == HTTPStatus.OK:
-            note = request.partition("\n\n")[2]
-            self.known[owner, witness] = _size(note)
-            return note + reply.body
-        log.warning("witness.answered unit=%s witness=%s status=%d", owner, witness, reply.status)
+            self.known[owner, witness] = _new_size(request)
+            return request.partition("\n\n")[2] + reply.body
+        log.warning("witness.answered unit=%s witness=%s status=%d", owner, witness.partition("+")[0], reply.status)
         if reply.status == HTTPStatus.CONFLICT and reply.body.strip().isdecimal():
             self.known[owner, witness] = int(reply.body[:18])
         return reply.newest
@@ -150,8 +198,13 @@ def _old_size(request: str) -> int | None:
         return None
 
 
-def _size(note: str) -> int:
+def _newest(said: Said) -> int:
+    """How many entries the unit's ledger has, as it has shown."""
+    return max((_new_size(request) for request in said.growth), default=0)
+
+
+def _new_size(request: str) -> int:
     try:
-        return parse_checkpoint(parse_note(note).text).size
+        return parse_checkpoint(parse_note(ConsistencyProof.from_text(request).note).text).size
     except VerificationError:
         return 0

@@ -13,7 +13,7 @@ from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome
 from fedseg.node.source import open_source
 from fedseg.node.sources.public_tables import require_named
-from fedseg.node.witnessing import cosigned_now
+from fedseg.node.witnessing import NodeProcess, cosigned_now
 from fedseg.plan import Plan, parse_plan, policy_outcomes
 from fedseg.policy.document import Policy, load_policy
 from fedseg.policy.gate import ConsentedTable, Decisions, admit
@@ -33,7 +33,7 @@ def contribute(
     *,
     now: datetime,
     source: NoiseSource,
-    since: datetime | None = None,
+    process: NodeProcess | None = None,
 ) -> Release:
     """Answer one request of an approved plan: recall what was sent before, or release once.
 
@@ -47,7 +47,7 @@ def contribute(
         request_sha256: Its hash.
         now: The time.
         source: Of the noise.
-        since: When this process began: witnesses must have cosigned the ledger since. `now`, if it has just begun.
+        process: This process: witnesses must have cosigned the ledger since it began. A new one if it has just begun.
 
     Raises:
         NotApprovedError, StepAnsweredError, RequestError, BudgetError, PolicyError, ClockError: Refused before any row
@@ -70,7 +70,7 @@ def contribute(
         charge = terms.mechanism.charge(terms.lattice.l2_sensitivity_squared)
         state.require_step(plan_sha256, request.step, ticket.release_id, charge, ticket.day)
         history, _ = ledger.signed()
-        cosigned = cosigned_now(home, history, now if since is None else since, now)
+        cosigned = cosigned_now(home, history, NodeProcess() if process is None else process)
         rules = None if state.caps is None else state.caps.witnesses
         require_witnessed(rules, history, plan_sha256, cosigned)
         noise = Noise.draw(terms.mechanism, terms.length, source)

@@ -7,9 +7,10 @@ HOME/rolled-back.note    what its own key has signed and its ledger does not hol
 Everything comes and goes through the server, which can delay it and forge none of it. Nothing here depends on a row.
 """
 
+import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -26,14 +27,47 @@ from fedseg.ledger.verifier_keys import VerifierKey
 from fedseg.ledger.witness import KEY_FILE, Answer, Witness
 from fedseg.node.home import LOCAL, NodeHome
 from fedseg.plan import parse_plan
-from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.account import PrivacyAccount, day_of
 from fedseg.privacy.entries import ApprovalBody, WitnessRules
-from fedseg.privacy.witnessed import Cosigned, open_own, require_witnessed
+from fedseg.privacy.witnessed import Cosigned, has_start, open_own, require_witnessed
 from fedseg.private_file import replacing
 
 COSIGNED_FILE: Final = "cosigned.note"
 ROLLED_BACK_FILE: Final = "rolled-back.note"
 _NOTE_LIMIT: Final = 64 * 1024
+
+
+@dataclass(slots=True)
+class NodeProcess:
+    """One process of a unit, as its ledger and its witnesses know it."""
+
+    nonce: str = field(default_factory=lambda: secrets.token_hex(16))
+    """Stands in the entry with which it begins."""
+    logged: bool = False
+    """Whether that entry was made."""
+
+    def begin(self, account: PrivacyAccount, now: datetime) -> None:
+        """Log that this process began, unless it was.
+
+        Raises:
+            ClockError: If the clock is behind the ledger.
+        """
+        if not self.logged:
+            account.log_start(self.nonce, day=day_of(now))
+            self.logged = True
+
+    def require_same_ledger(self, history: History) -> None:
+        """Refuse a ledger that was put in the place of the one in which this process began.
+
+        Raises:
+            RolledBackError: If it was.
+        """
+        if self.logged and not has_start(history.entries, self.nonce):
+            raise RolledBackError(
+                "this ledger is not the one in which the unit's process began",
+                why="the entry that the process made when it began is not in it",
+                fix="stop the node, and follow the page on recovering: nothing may be released on top of an older copy",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +81,7 @@ class Asked:
     to_cosign: tuple[str, ...] = ()
     """Requests of others to the unit as a witness (`add-checkpoint`)."""
     sizes: tuple[int, ...] = (0,)
-    """From which sizes the growth of the unit's ledger is to be shown."""
+    """From which sizes the growth of the unit's ledger is to be shown, beside the one that was last cosigned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +105,7 @@ class Said:
     satisfied: bool
     """Whether nothing is missing for the plan's next release, as far as witnesses go."""
     growth: tuple[str, ...] = ()
-    """For each size asked for that its ledger has had: the request that a witness takes."""
+    """For each size that its ledger has had, ascending: the request that a witness takes."""
     replies: tuple[Reply, ...] = ()
     """To the requests to cosign, in their order."""
 
@@ -91,16 +125,26 @@ def as_witness(home: NodeHome) -> Witness:
     return made
 
 
-def cosigned_now(home: NodeHome, history: History, since: datetime, now: datetime) -> Cosigned | None:
+def cosigned_note(home: NodeHome) -> str | None:
+    """The newest checkpoint of the unit's ledger that was cosigned, as it was given to the unit; None if there is none.
+
+    Raises:
+        StorageError: If the file cannot be read.
+    """
+    return _read(home.path / COSIGNED_FILE)
+
+
+def cosigned_now(home: NodeHome, history: History, process: NodeProcess) -> Cosigned | None:
     """What the unit holds of its witnesses' words, for the door; None if nothing.
 
     Raises:
         RolledBackError: If its ledger was found to be an older copy.
         StorageError: If a file cannot be read.
     """
+    process.require_same_ledger(history)
     require_not_rolled_back(home, history)
-    note = _read(home.path / COSIGNED_FILE)
-    return None if note is None else Cosigned(note, since, now)
+    note = cosigned_note(home)
+    return None if note is None else Cosigned(note, process.nonce)
 
 
 def require_not_rolled_back(home: NodeHome, history: History) -> None:
@@ -118,34 +162,60 @@ def require_not_rolled_back(home: NodeHome, history: History) -> None:
                 open_own(note, history)
 
 
-def answer(home: NodeHome, asked: Asked, *, since: datetime, now: datetime) -> Said:
-    """Do the unit's part: keep what it is given, cosign what others have grown to, and show how its own ledger grew.
+def serve(home: NodeHome, asked: Asked, process: NodeProcess, now: datetime) -> tuple[Reply, ...]:
+    """Keep what the unit is given of its own ledger, and cosign what others have grown to; the answers to these.
 
     Args:
         home: The unit's.
         asked: What the server asks.
-        since: When this process began; see `Cosigned`.
+        process: The unit's.
         now: The time that its cosignatures state.
 
     Raises:
         RolledBackError: If what it is given shows that its ledger is an older copy; then that is kept.
+        ClockError: If the clock is behind the ledger.
         SettingsError, KeyFileError, StorageError: If its files cannot be read or written.
     """
     with home.ledger() as ledger:
-        history, note = ledger.signed()
-        caps = PrivacyAccount(ledger).state().caps
+        account = PrivacyAccount(ledger)
+        rules = _rules(account)
+        if rules is not None and rules.quorum:
+            process.begin(account, now)
+        history, _ = ledger.signed()
         peers = _peers(ledger, history) if asked.to_cosign else []
-    rules = None if caps is None else caps.witnesses
     for one in asked.given:
         keep(home, one, history, rules)
-    witness = as_witness(home)
+    return _cosign(as_witness(home), peers, asked.to_cosign, now)
+
+
+def said(home: NodeHome, asked: Asked, process: NodeProcess, replies: tuple[Reply, ...]) -> Said:
+    """What there is to say after that: how the unit's own ledger has grown, and what is missing.
+
+    Raises:
+        RolledBackError: If its ledger is an older copy.
+        SettingsError, KeyFileError, StorageError: If its files cannot be read or written.
+    """
+    with home.ledger() as ledger:
+        rules = _rules(PrivacyAccount(ledger))
+        history, note = ledger.signed()
+    cosigned = cosigned_now(home, history, process)
+    sizes = {*asked.sizes, *_cosigned_sizes(cosigned)}
     return Said(
-        witness=witness.verifier_key.to_text(),
+        witness=as_witness(home).verifier_key.to_text(),
         wanted=() if rules is None else tuple(rules.keys.values()),
-        satisfied=_is_satisfied(rules, history, asked.plan_sha256, cosigned_now(home, history, since, now)),
-        growth=tuple(_growth(history, note, size) for size in asked.sizes if 0 <= size <= history.size),
-        replies=_cosign(witness, peers, asked.to_cosign, now),
+        satisfied=_is_satisfied(rules, history, asked.plan_sha256, cosigned),
+        growth=tuple(_growth(history, note, size) for size in sorted(sizes) if 0 <= size <= history.size),
+        replies=replies,
     )
+
+
+def answer(home: NodeHome, asked: Asked, process: NodeProcess, now: datetime) -> Said:
+    """`serve`, and what is `said` then.
+
+    Raises:
+        RolledBackError, ClockError, SettingsError, KeyFileError, StorageError: As these.
+    """
+    return said(home, asked, process, serve(home, asked, process, now))
 
 
 def keep(home: NodeHome, note: str, history: History, rules: WitnessRules | None) -> None:
@@ -167,12 +237,12 @@ def keep(home: NodeHome, note: str, history: History, rules: WitnessRules | None
     before = _read(home.path / COSIGNED_FILE)
     if not cosigned or own is None:
         return
-    if before is not None:
-        known, earlier = open_own(before, history, witnesses)
+    with suppress(NotWitnessedError):  # a file that was damaged is worth as much as none
+        known, earlier = open_own("" if before is None else before, history, witnesses)
         if known.size > checkpoint.size:
             return
         if known == checkpoint:
-            _, others = _lines(before, (one.key for one in earlier.signed))
+            _, others = _lines("" if before is None else before, (one.key for one in earlier.signed))
             cosigned = {**others, **cosigned}
     _write(home, COSIGNED_FILE, Note(parse_note(note).text, (own, *cosigned.values())).to_text())
 
@@ -198,6 +268,21 @@ def _is_satisfied(rules: WitnessRules | None, history: History, plan_sha256: str
     except NotWitnessedError:
         return False
     return True
+
+
+def _rules(account: PrivacyAccount) -> WitnessRules | None:
+    caps = account.state().caps
+    return None if caps is None else caps.witnesses
+
+
+def _cosigned_sizes(cosigned: Cosigned | None) -> tuple[int, ...]:
+    """How far the ledger was cosigned last; nothing if that cannot be read."""
+    if cosigned is None:
+        return ()
+    try:
+        return (parse_checkpoint(parse_note(cosigned.note).text).size,)
+    except VerificationError:
+        return ()
 
 
 def _peers(ledger: Ledger, history: History) -> list[VerifierKey]:

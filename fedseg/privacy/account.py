@@ -25,6 +25,7 @@ from fedseg.privacy.entries import (
     PolicyBody,
     RefusalBody,
     RightsBatchBody,
+    StartBody,
     Verdict,
 )
 from fedseg.privacy.state import AccountState, Caps, Reservation, no_policy, replay, require_same_source
@@ -220,6 +221,21 @@ class PrivacyAccount:
             if state.rights_period is not None and period != next_day(state.rights_period):
                 raise ValueError(f"after {state.rights_period} comes another day than {period}")
             body = RightsBatchBody(period=period, capacity=capacity, root=root.hex())
+            transaction.append(body.kind, body.facts())
+
+    def log_start(self, nonce: str, *, day: str) -> None:
+        """Log that a process began, for its witnesses to cosign.
+
+        Args:
+            nonce: Its own, 32 hex digits.
+            day: Today, UTC.
+
+        Raises:
+            ClockError: If the clock is behind the ledger.
+        """
+        with self.journal.transaction() as transaction:
+            self.state_in(transaction).require_day(day)
+            body = StartBody(nonce=nonce, started_on=day)
             transaction.append(body.kind, body.facts())
 
     def replace_key(self, new_key: Callable[[], SigningKey], *, day: str) -> int:

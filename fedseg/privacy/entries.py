@@ -343,6 +343,21 @@ class RightsBatchBody(Body):
     """Merkle root (RFC 6962) over the salted commitments."""
 
 
+class StartBody(Body):
+    """A process of the unit's began: what witnesses have cosigned beyond this entry, they have cosigned since."""
+
+    kind: ClassVar[str] = "start"
+
+    nonce: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    """At random, so that of two copies of a ledger that go on, no witness takes one for the other."""
+    started_on: Day
+
+    @property
+    def day(self) -> Day:
+        """When it was made."""
+        return self.started_on
+
+
 class KeyChangeBody(Body):
     """The unit's key replaced; the ledger itself writes and checks key and signature (`ledger/key_change.py`)."""
 
@@ -361,7 +376,15 @@ class KeyChangeBody(Body):
 
 
 UnitBody = (
-    PolicyBody | DecisionBody | ApprovalBody | RefusalBody | ClosingBody | ReleaseBody | RightsBatchBody | KeyChangeBody
+    PolicyBody
+    | DecisionBody
+    | ApprovalBody
+    | RefusalBody
+    | ClosingBody
+    | ReleaseBody
+    | RightsBatchBody
+    | StartBody
+    | KeyChangeBody
 )
 """Every entry of a unit's ledger but the first."""
 
@@ -375,6 +398,7 @@ UNIT_KINDS: Final[Mapping[str, type[UnitBody]]] = {
         ClosingBody,
         ReleaseBody,
         RightsBatchBody,
+        StartBody,
         KeyChangeBody,
     )
 }

@@ -34,6 +34,7 @@ from fedseg.privacy.entries import (
     RefusalBody,
     ReleaseBody,
     RightsBatchBody,
+    StartBody,
     UnitBody,
     Verdict,
     WitnessRules,
@@ -413,7 +414,7 @@ def _apply(state: AccountState, body: UnitBody) -> AccountState:  # noqa: PLR091
             return _released(state, body)
         case RightsBatchBody():
             return replace(state, rights_period=body.period)
-        case KeyChangeBody():  # pragma: no branch (every kind stands here)
+        case StartBody() | KeyChangeBody():  # pragma: no branch (every kind stands here)
             return state
 
 

@@ -2,13 +2,15 @@
 
 A release leaves only if a quorum of the policy's witnesses has cosigned a checkpoint of this very ledger that covers
 every release before it, of whatever plan, and the approval that reserved its price. The checkpoint that holds the
-release itself is cosigned afterwards, while the round goes on: so at most one release is not covered at any time, and
+release itself is cosigned afterwards, before the next round: so at most one release is not covered at any time, and
 no more than that one can be made again on top of a copy. The cap keeps that much in reserve (`AccountState`).
+
+A copy brings its cosignatures along. So each process of a unit begins with an entry of its own, a random number in it,
+and what was cosigned counts only if it covers that entry: whoever has seen the ledger go on otherwise never cosigns it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from fedseg.errors import NotWitnessedError, RolledBackError, VerificationError
 from fedseg.ledger.checkpoint import Checkpoint, parse_checkpoint
@@ -16,8 +18,7 @@ from fedseg.ledger.entries import Entry, Genesis, History
 from fedseg.ledger.key_change import LogKeys
 from fedseg.ledger.notes import SignatureType
 from fedseg.ledger.verifier_keys import OpenedNote, VerifierKey, open_signed
-from fedseg.ledger.witness_policy import CLOCK_SKEW
-from fedseg.privacy.entries import ApprovalBody, ReleaseBody, WitnessRules
+from fedseg.privacy.entries import ApprovalBody, ReleaseBody, StartBody, WitnessRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,8 @@ class Cosigned:
     """The newest cosigned checkpoint of a unit's own ledger, as it was given to the unit: believed by nobody yet."""
 
     note: str
-    since: datetime
-    """Cosignatures from before count no more: since when the unit's process runs, which may run on a restored copy."""
-    now: datetime
+    start: str
+    """The nonce with which the unit's process began, which may run on a restored copy."""
 
 
 def require_witnessed(
@@ -36,7 +36,7 @@ def require_witnessed(
     """Refuse a release of a plan that the witnesses of the policy in force have not made safe. Depends on no row.
 
     Raises:
-        NotWitnessedError: If too few of them have cosigned what is in `history`, or too long ago.
+        NotWitnessedError: If too few of them have cosigned what is in `history` since the process began.
         RolledBackError: If the unit's own key has signed a history that this one does not begin with.
     """
     if rules is None or not rules.quorum:
@@ -45,13 +45,18 @@ def require_witnessed(
         raise _not_witnessed("no cosigned checkpoint of its ledger is here")
     checkpoint, opened = open_own(cosigned.note, history, rules.verifier_keys)
     others = [key for key in rules.verifier_keys if key.public_key not in LogKeys.of(history).all]
-    seen = {one.key for one in opened.signed if one.key in others and _counts(one.timestamp, cosigned)}
+    seen = {one.key for one in opened.signed if one.key in others}
     if len(seen) < rules.quorum:
-        raise _not_witnessed(
-            f"{len(seen)} of its witnesses have cosigned the ledger since this process began, wanted {rules.quorum}"
-        )
+        raise _not_witnessed(f"{len(seen)} of its witnesses have cosigned it, wanted {rules.quorum}")
+    if not has_start(history.entries[: checkpoint.size], cosigned.start):
+        raise _not_witnessed("its witnesses have not cosigned it since this process began")
     if _spends(history.since(checkpoint.size), plan_sha256):
         raise _not_witnessed("its witnesses have not cosigned its last release, or the approval of this plan")
+
+
+def has_start(entries: Sequence[Entry], nonce: str) -> bool:
+    """Whether the entry with which a process began is among these."""
+    return any(entry.kind == StartBody.kind and entry.body.get("nonce") == nonce for entry in reversed(entries))
 
 
 def open_own(note: str, history: History, witnesses: Iterable[VerifierKey] = ()) -> tuple[Checkpoint, OpenedNote]:
@@ -78,12 +83,6 @@ def open_own(note: str, history: History, witnesses: Iterable[VerifierKey] = ())
             fix="stop the node, and follow the page on recovering: nothing may be released on top of an older copy",
         )
     return checkpoint, opened
-
-
-def _counts(timestamp: int | None, cosigned: Cosigned) -> bool:
-    """Whether a cosignature is neither from before the process began nor from the future, clocks apart a little."""
-    earliest, latest = (cosigned.since - CLOCK_SKEW).timestamp(), (cosigned.now + CLOCK_SKEW).timestamp()
-    return timestamp is not None and earliest <= timestamp <= latest
 
 
 def _spends(entries: Iterable[Entry], plan_sha256: str) -> bool:

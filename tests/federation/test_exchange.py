@@ -143,7 +143,7 @@ def run_exchange(grid: ScriptedGrid, *, deadline: float = 60, judge: Judge = cou
 
     terms: dict[str, Any] = {"take": take, "report": report, "clock": clock, "sleep": clock.sleep, **named}
     asked = {f"unit-{node}": node for node in grid.script}
-    exchange(grid, asked, b"request", deadline_seconds=deadline, **terms)
+    exchange(grid, asked, lambda _: wire.pack(b"request"), deadline_seconds=deadline, **terms)
     return seen
 
 

@@ -5,6 +5,7 @@ import io
 import random
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def test_of_two_copies_the_second_to_be_witnessed_is_found_and_both_together_are
     trial = Trial(template.copied_to(tmp_path / "federation"), random.Random(1))
     trial.be_witnessed()
     shutil.copytree(trial.place, tmp_path / "clone")
+    trial.federation.processes[tmp_path / "clone"] = replace(trial.federation.processes[trial.place])
     second = NodeHome.open(tmp_path / "clone")
     trial.release(second)
     trial.release(trial.home)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -28,16 +28,23 @@ from fedseg.federation.witness_wire import (
     encode_asked,
     encode_said,
 )
-from fedseg.federation.witnessing import Carrier
 from fedseg.node.approvals import approve
 from fedseg.node.contribute import contribute
 from fedseg.node.home import NodeHome
 from fedseg.node.integrity import require_integrity
-from fedseg.node.witnessing import COSIGNED_FILE, ROLLED_BACK_FILE, Asked, Reply, Said, answer
+from fedseg.node.witnessing import (
+    COSIGNED_FILE,
+    ROLLED_BACK_FILE,
+    Asked,
+    NodeProcess,
+    Reply,
+    Said,
+    answer,
+)
 from fedseg.privacy.noise import SimulatedNoise
 from fedseg.segments.segmentation import SignedSegmentation
 from tests.small_federation import NOW, SmallFederation, make_federation, policy_document, some_request
-from tests.witnessed_federation import witnessed
+from tests.witnessed_federation import have_witnessed, witnessed
 from tests.wrapped_grid import WrappedGrid
 
 SIZES = {"north": 60, "south": 50, "west": 40}
@@ -74,6 +81,7 @@ def ask_once(home: NodeHome, federation: SmallFederation, step: int = 0) -> byte
         request_sha256(plan.digest, request),
         now=datetime.now(UTC),
         source=SimulatedNoise(step),
+        process=federation.processes[home.path],
     ).payload
 
 
@@ -128,16 +136,11 @@ def test_without_a_quorum_nothing_leaves(tmp_path: Path) -> None:
     assert [kinds(home).count("release") for home in federation.homes] == [0, 0, 0]
 
 
-def witnessed_turn(federation: SmallFederation) -> bool:
-    """What the server does before a round."""
-    grid = federation.grid()
-    carrier = Carrier(grid, federation.plan.digest, federation.roster, grid.clock, grid.sleep)
-    return carrier.carry(60, lambda: None)
-
-
-def restored(home: NodeHome, copy: Path) -> None:
+def restored(federation: SmallFederation, home: NodeHome, copy: Path) -> None:
+    """As from a backup: the node was stopped, and begins to run on the copy."""
     shutil.rmtree(home.path)
     shutil.copytree(copy, home.path)
+    del federation.processes[home.path]
 
 
 def test_a_unit_restored_as_a_whole_learns_of_it_and_never_releases_again(
@@ -146,15 +149,15 @@ def test_a_unit_restored_as_a_whole_learns_of_it_and_never_releases_again(
     north = federation.home("north")
     shutil.copytree(north.path, tmp_path / "yesterday")
     run(federation)
-    restored(north, tmp_path / "yesterday")
-    assert not witnessed_turn(federation)
+    restored(federation, north, tmp_path / "yesterday")
+    assert not have_witnessed(federation)
     assert (north.path / ROLLED_BACK_FILE).exists()
     for refused in (lambda: ask_once(north, federation), lambda: require_integrity(north)):
         with pytest.raises(RolledBackError, match="another history"):
             refused()
     # Nobody else is held up, and being asked again changes nothing.
     assert all(kinds(home).count("release") == 3 for home in federation.homes[1:])
-    assert not witnessed_turn(federation)
+    assert not have_witnessed(federation)
 
 
 def test_a_ledger_restored_alone_is_found_before_anybody_is_asked(federation: SmallFederation, tmp_path: Path) -> None:
@@ -169,11 +172,11 @@ def test_a_ledger_restored_alone_is_found_before_anybody_is_asked(federation: Sm
 
 
 def test_a_witness_that_knows_more_is_asked_again_from_there(federation: SmallFederation) -> None:
-    assert witnessed_turn(federation)
+    assert have_witnessed(federation)
     # A server that was restarted knows nothing any more, and finds out.
-    assert witnessed_turn(federation)
+    assert have_witnessed(federation)
     ask_once(federation.home("north"), federation)
-    assert witnessed_turn(federation)
+    assert have_witnessed(federation)
 
 
 def test_a_unit_whose_policy_declares_that_it_has_no_witness_is_asked_for_none(tmp_path: Path) -> None:
@@ -197,8 +200,12 @@ def test_a_policy_with_witnesses_lets_no_plan_pass_that_is_not_witnessed(
 def test_a_unit_cosigns_for_units_of_its_plans_and_for_nobody_else(federation: SmallFederation, tmp_path: Path) -> None:
     stranger = make_federation(tmp_path / "strangers", {"far": 20, "away": 20}).home("far")
     own = Asked(federation.plan.digest)
-    shown = [answer(home, own, since=NOW, now=NOW).growth[0] for home in (federation.home("south"), stranger)]
-    said = answer(federation.home("north"), Asked(own.plan_sha256, to_cosign=tuple(shown)), since=NOW, now=NOW)
+    shown = [
+        answer(home, own, NodeProcess(), datetime.now(UTC)).growth[0] for home in (federation.home("south"), stranger)
+    ]
+    said = answer(
+        federation.home("north"), Asked(own.plan_sha256, to_cosign=tuple(shown)), NodeProcess(), datetime.now(UTC)
+    )
     assert [one.status for one in said.replies] == [200, 404]
 
 
@@ -207,11 +214,11 @@ def test_what_a_unit_is_given_and_cannot_use_changes_nothing(federation: SmallFe
     with north.ledger() as ledger:
         _, own = ledger.signed()
     for note in ("nonsense", own, as_other(own)):
-        said = answer(north, Asked(federation.plan.digest, given=(note,)), since=NOW, now=NOW)
+        said = answer(north, Asked(federation.plan.digest, given=(note,)), NodeProcess(), datetime.now(UTC))
         assert not said.satisfied
     assert not (north.path / COSIGNED_FILE).exists()
     assert (
-        answer(north, Asked(federation.plan.digest, sizes=(0, 1, 99)), since=NOW, now=NOW)
+        answer(north, Asked(federation.plan.digest, sizes=(0, 1, 99)), NodeProcess(), datetime.now(UTC))
         .growth[1]
         .startswith("old 1\n")
     )
@@ -223,31 +230,108 @@ def as_other(note: str) -> str:
 
 def test_words_of_several_witnesses_are_gathered_and_older_ones_do_not_replace_newer(tmp_path: Path) -> None:
     federation = witnessed(tmp_path / "federation", SIZES)
-    assert witnessed_turn(federation)
+    assert have_witnessed(federation)
     north = federation.home("north")
     note = (north.path / COSIGNED_FILE).read_text("utf-8")
     assert note.count("— fedseg/witness/") == 2
     ask_once(north, federation)
-    assert witnessed_turn(federation)
+    assert have_witnessed(federation)
     newer = (north.path / COSIGNED_FILE).read_text("utf-8")
     assert newer != note
-    answer(north, Asked(federation.plan.digest, given=(note,)), since=NOW, now=datetime.now(UTC))
+    answer(north, Asked(federation.plan.digest, given=(note,)), NodeProcess(), datetime.now(UTC))
     assert (north.path / COSIGNED_FILE).read_text("utf-8") == newer
 
 
 def test_a_word_from_before_the_process_began_does_not_open_the_door(federation: SmallFederation) -> None:
-    assert witnessed_turn(federation)
-    plan, request, later = federation.plan, some_request(federation.plan, 0), datetime.now(UTC) + timedelta(hours=1)
+    assert have_witnessed(federation)
+    del federation.processes[federation.home("north").path]
     with pytest.raises(NotWitnessedError, match="since this process began"):
-        contribute(
-            federation.home("north"),
-            plan.digest,
-            request,
-            request_sha256(plan.digest, request),
-            now=later,
-            source=SimulatedNoise(1),
-            since=later,
-        )
+        ask_once(federation.home("north"), federation)
+    assert have_witnessed(federation)
+    ask_once(federation.home("north"), federation)
+
+
+def test_a_ledger_that_is_put_back_under_a_running_process_is_found_at_once(
+    federation: SmallFederation, tmp_path: Path
+) -> None:
+    north = federation.home("north")
+    shutil.copy(north.path / "ledger.db", tmp_path / "yesterday.db")
+    assert have_witnessed(federation)
+    shutil.copy(tmp_path / "yesterday.db", north.path / "ledger.db")
+    (north.path / COSIGNED_FILE).unlink()
+    with pytest.raises(RolledBackError, match="in which the unit's process began"):
+        ask_once(north, federation)
+
+
+def test_a_copy_that_is_restarted_a_moment_later_cannot_go_on_beside_the_first(
+    federation: SmallFederation, tmp_path: Path
+) -> None:
+    north = federation.home("north")
+    assert have_witnessed(federation)
+    ask_once(north, federation)
+    assert have_witnessed(federation)
+    shutil.copytree(north.path, tmp_path / "copy")
+    ask_once(north, federation, 1)
+    assert have_witnessed(federation)
+    restored(federation, north, tmp_path / "copy")
+    with pytest.raises(NotWitnessedError):
+        ask_once(north, federation, 1)
+    have_witnessed(federation)
+    with pytest.raises(RolledBackError):
+        ask_once(north, federation, 1)
+
+
+def test_a_note_that_was_damaged_on_the_disk_is_replaced_by_the_next_one(federation: SmallFederation) -> None:
+    north = federation.home("north")
+    assert have_witnessed(federation)
+    (north.path / COSIGNED_FILE).write_bytes(b"\x00 no note")
+    with pytest.raises(NotWitnessedError):
+        ask_once(north, federation)
+    assert have_witnessed(federation)
+    ask_once(north, federation)
+
+
+class Restarting(WrappedGrid):
+    """A unit's process ends and begins anew after it was given its cosignatures and before it can release."""
+
+    def __init__(self, inner: LoopbackGrid, federation: SmallFederation) -> None:
+        super().__init__(inner)
+        self.federation, self.left = federation, 1
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        pushed = list(messages)
+        if self.left and any(one.metadata.message_type != WITNESS_TYPE for one in pushed):
+            self.left -= 1
+            del self.federation.processes[self.federation.home("north").path]
+        return self.inner.push_messages(pushed)
+
+
+def test_a_unit_that_restarts_within_a_round_is_witnessed_anew_and_still_takes_part(
+    federation: SmallFederation,
+) -> None:
+    signed = run(federation, Restarting(federation.grid(), federation))
+    assert sorted(signed.segmentation.units) == ["north", "south", "west"]
+    assert kinds(federation.home("north")).count("start") == 2
+
+
+class Counting(WrappedGrid):
+    """Counts messages by round: those about witnessing alone, and requests for releases."""
+
+    def __init__(self, inner: LoopbackGrid) -> None:
+        super().__init__(inner)
+        self.exchanges: list[str] = []
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        pushed = list(messages)
+        self.exchanges += sorted({one.metadata.message_type for one in pushed})
+        return self.inner.push_messages(pushed)
+
+
+def test_two_exchanges_before_the_first_round_and_one_between_rounds_are_enough(federation: SmallFederation) -> None:
+    grid = Counting(federation.grid())
+    run(federation, grid)
+    asked = ["release" if kind.endswith("release") else "witness" for kind in grid.exchanges]
+    assert asked == ["witness", "witness", "release", "witness", "release", "witness", "release"]
 
 
 @pytest.mark.parametrize(
@@ -284,13 +368,14 @@ def test_messages_about_witnessing_come_back_as_they_were() -> None:
 def test_what_a_unit_says_fits_into_what_the_servers_proxy_lets_pass(federation: SmallFederation) -> None:
     run(federation)
     requests = tuple(
-        answer(home, Asked(federation.plan.digest), since=NOW, now=NOW).growth[0] for home in federation.homes
+        answer(home, Asked(federation.plan.digest), NodeProcess(), datetime.now(UTC)).growth[0]
+        for home in federation.homes
     )
     said = answer(
         federation.home("north"),
         Asked(federation.plan.digest, to_cosign=requests, sizes=(0, 1, 2, 3)),
-        since=NOW,
-        now=datetime.now(UTC),
+        NodeProcess(),
+        datetime.now(UTC),
     )
     assert {one.status for one in said.replies} == {404, 409}
     assert len(encode_said(said)) < WITNESS_BYTES_A_UNIT * (len(SIZES) + 1)

@@ -43,7 +43,7 @@ from fedseg.ledger.witness import Witness
 from fedseg.ledger.witness_policy import WitnessPolicy
 from fedseg.node.consent.mapping import mapping_document, parse_mapping, shipped_mappings
 from fedseg.node.rights.opendsr import order_of, read_request
-from fedseg.node.witnessing import Asked, answer
+from fedseg.node.witnessing import Asked, NodeProcess, answer
 from fedseg.plan import parse_plan
 from fedseg.policy.document import load_policy
 from fedseg.privacy.signatures import (
@@ -127,7 +127,7 @@ def _of_the_wire(federation: SmallFederation, replies: Sequence[bytes]) -> list[
     plan = federation.plan
     requests = [request_bytes(plan.digest, some_request(plan, step)) for step in range(plan.rounds)]
     asked = Asked(plan.digest, sizes=(0, 1, 2))
-    said = answer(federation.home("north"), asked, since=NOW, now=NOW)
+    said = answer(federation.home("north"), asked, NodeProcess(), NOW)
     asked = replace(asked, given=(said.growth[0].partition("\n\n")[2],), to_cosign=said.growth)
     return [
         Peer("reply", [*replies, wire.encode_unavailable()], lambda data: wire.decode(data, plan), BYTES, 100,

@@ -35,6 +35,7 @@ ALLOWED = {
     ("node/rights/requests.py", "secrets"): "numbers of requests",
     ("node/backup/sealed_file.py", "secrets"): "salts of the keys of sealed files",
     ("node/rights/platforms.py", "secrets"): "tokens of privacy platforms",
+    ("node/witnessing.py", "secrets"): "a random number that makes every start of a process another one",
     ("console/session.py", "secrets"): "tokens and the path of the console",
     ("node/rights/tree.py", "secrets"): "filling of a day's tree of commitments, and the order of its leaves",
     ("ledger/keys.py", "secrets"): "keys",
