@@ -28,7 +28,7 @@ from fedseg.privacy.entries import (
 )
 from fedseg.privacy.mechanism import recompute
 from fedseg.privacy.release import release_id
-from fedseg.privacy.state import AccountState, apply_body
+from fedseg.privacy.state import NO_OFFICERS, AccountState, apply_body
 from fedseg.server.contribution import parse_contribution
 
 
@@ -43,6 +43,7 @@ class UnitReplay:
         self._keys = raw.keys()
         self._policy: Policy | None = None
         self._policy_sha256 = ""
+        self._rules = NO_OFFICERS
         self._plans: dict[str, Plan] = {}
         self._allowed: set[tuple[str, str]] = set()
         """Plans found to be allowed, with the policy that allows each."""
@@ -113,7 +114,7 @@ class UnitReplay:
             raise failed(Fault.POLICY, f"entry {entry.seq} does not say what the logged policy says")
         with checking(entry, Fault.UNSIGNED):
             require_signed(self.state.caps, caps, body.signatures)
-        self._policy, self._policy_sha256 = policy, caps.policy_sha256
+        self._policy, self._policy_sha256, self._rules = policy, caps.policy_sha256, caps.approvals
 
     def _check_decision(self, entry: Entry, body: DecisionBody) -> None:
         with checking(entry, Fault.DECIDED):
@@ -136,7 +137,7 @@ class UnitReplay:
         if body.max_units_attested != plan.max_units_to_attest:
             why = f"approval {entry.seq} attests something else about shared customers than its plan needs"
             raise failed(Fault.ATTESTED, why)
-        policy = self._require_allowed(entry, plan, body.policy_sha256)
+        self._require_allowed(entry, plan, body.policy_sha256)
         rho = sum(plan.step_rhos, Fraction(0))
         with checking(entry, Fault.REQUESTER):
             require_requester(plan.digest, body.requester, body.requester_signature)
@@ -146,7 +147,7 @@ class UnitReplay:
             raise failed(Fault.CAP, f"approval {entry.seq} reserved more than the cap") from error
         if body.rho_reserved_after != self.state.rho_reserved + rho:
             raise failed(Fault.TOTAL, f"approval {entry.seq} states another total than its ledger gives")
-        self._require_decided(entry, body, caps_of(policy).approvals)
+        self._require_decided(entry, body, self._rules)
         self._plans[plan.digest] = plan
 
     def _require_decided(self, entry: Entry, body: ApprovalBody, rules: ApprovalRules) -> None:
@@ -206,7 +207,7 @@ class UnitReplay:
         with checking(entry, Fault.PLAN_KEY):
             self.state.require_no_plan_open(body.changed_on)
 
-    def _require_allowed(self, entry: Entry, plan: Plan, policy_sha256: str) -> Policy:
+    def _require_allowed(self, entry: Entry, plan: Plan, policy_sha256: str) -> None:
         """The policy in force, which is the one named and allows the plan."""
         if self._policy is None or self._policy_sha256 != policy_sha256:
             raise failed(Fault.NOT_IN_FORCE, f"entry {entry.seq} names another policy than the one in force")
@@ -215,7 +216,6 @@ class UnitReplay:
             if refused:
                 raise failed(Fault.REFUSED, f"entry {entry.seq} goes against the policy in force: {refused[0]}")
             self._allowed.add((plan.digest, policy_sha256))
-        return self._policy
 
     def _check_release(self, entry: Entry, body: ReleaseBody) -> ReleaseFact:
         with checking(entry, Fault.UNRESERVED):

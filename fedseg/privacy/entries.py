@@ -415,9 +415,9 @@ def unit_body(entry: Entry) -> UnitBody:
     if kind is None:
         raise ValueError(f"no unit writes entries of kind {entry.kind}")
     body = kind.model_validate(dict(entry.body))
-    stated, written = {name: value for name, value in entry.body.items() if name != "payload"}, body.facts()
-    if canonical(stated) != canonical(written):
-        raise ValueError(", ".join(_spelled_otherwise(stated, written)))
+    written = body.facts() | {name: entry.body[name] for name in ("payload",) if name in entry.body}
+    if Entry(entry.seq, entry.kind, written).to_bytes() != entry.to_bytes():
+        raise ValueError(", ".join(_spelled_otherwise(entry.body, written)))
     if isinstance(body, PayloadBody) != (entry.payload is not None):
         raise ValueError("payload")
     return body

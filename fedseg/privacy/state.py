@@ -6,7 +6,7 @@ replay serves the node and the auditor.
 """
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from fractions import Fraction
@@ -188,8 +188,7 @@ class AccountState:
             PolicyError: If no policy is logged yet.
         """
         kept = self.residue(step_rhos)
-        for_purpose = self.reserved_for(purpose) + rho + kept
-        caps = self._require_under_caps(purpose, self.rho_reserved + rho + kept, for_purpose)
+        caps = self._require_under_caps(purpose, self.rho_reserved, self.reserved_for, rho + kept)
         known = caps.approvals.requester(requester)
         if known is not None and known[1].rho_cap is not None:
             name, rule = known
@@ -234,17 +233,19 @@ class AccountState:
             )
         )
 
-    def _require_under_caps(self, purpose: str, over_everything: Fraction, for_purpose: Fraction) -> Caps:
-        """The cap over everything is checked first, then the purpose's sub-limit."""
+    def _require_under_caps(
+        self, purpose: str, over_everything: Fraction, for_purpose: Callable[[str], Fraction], more: Fraction
+    ) -> Caps:
+        """The cap over everything is checked first, then the purpose's sub-limit, if it has one."""
         if self.caps is None:
             raise no_policy()
-        if over_everything > self.caps.rho_cap:
+        if over_everything + more > self.caps.rho_cap:
             raise _over_budget(
-                "over everything this unit releases", over_everything, self.caps.rho_cap, self.caps.delta
+                "over everything this unit releases", over_everything + more, self.caps.rho_cap, self.caps.delta
             )
         limit = self.caps.purpose_rho_caps.get(purpose)
-        if limit is not None and for_purpose > limit:
-            raise _over_budget(f"for {purpose}", for_purpose, limit, self.caps.delta)
+        if limit is not None and (after := for_purpose(purpose) + more) > limit:
+            raise _over_budget(f"for {purpose}", after, limit, self.caps.delta)
         return self.caps
 
     def require_day(self, day: str) -> None:
@@ -353,8 +354,7 @@ class AccountState:
         if reservation.ending is not None or reservation.is_expired(day):
             raise _ended(reservation)
         purpose = reservation.purpose
-        after = charge.rho + self.residue()
-        self._require_under_caps(purpose, self.rho_spent + after, self.spent_for(purpose) + after)
+        self._require_under_caps(purpose, self.rho_spent, self.spent_for, charge.rho + self.residue())
 
 
 def replay(entries: Iterable[Entry], start: AccountState | None = None) -> AccountState:
