@@ -48,6 +48,8 @@ class ConsoleUnit:
     waiting: tuple[Plan, ...]
     """Plans in the inbox; the second has been refused once."""
     segments: Path
+    approved: tuple[Plan, ...] = ()
+    """Plans of the past: one is finished, of the other one round of three was sent."""
 
     def key(self, officer: str) -> Path:
         """An officer's key file."""
@@ -72,12 +74,14 @@ def make_console_unit(folder: Path, now: datetime, names: Names | None = None, r
     digest = load_policy(home.policy_document()).digest
     for one in officers:
         add_policy_signature(home.path / "policy.yaml", sign_policy(digest, one.name, one.key))
+    approved: list[Plan] = []
     for days, epsilon, rounds, name in ((120, "1/1", 3, called.plans[0]), (30, "3/2", 1, called.plans[1])):
         document = _plan(home, name=name, budget={"epsilon": epsilon, "delta": "1/1000000"})
         for one in officers[:required]:
             approve(home, parse_plan(document), document, now=now - timedelta(days=days), officer=one)
         for step in range(rounds):
             _answer(home, parse_plan(document), step, now - timedelta(days=days - 7 * (step + 1)))
+        approved.append(parse_plan(document))
     waiting = [
         _plan(home, name=called.plans[2], features=_features(called), budget={"epsilon": "1/2", "delta": "1/1000000"}),
         _plan(home, name="refused-once", budget={"epsilon": "1/4", "delta": "1/1000000"}),
@@ -89,7 +93,7 @@ def make_console_unit(folder: Path, now: datetime, names: Names | None = None, r
     plans = tuple(parse_plan(one) for one in waiting)
     deny(home, plans[1].digest, "not this year", now=now - timedelta(days=2), officer=officers[0])
     _ask(home, called, now)
-    return ConsoleUnit(folder, home, plans, _publish(folder, home, called))
+    return ConsoleUnit(folder, home, plans, _publish(folder, home, called), tuple(approved))
 
 
 @contextmanager

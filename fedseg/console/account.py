@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -12,9 +13,10 @@ from fedseg.ledger.store import Ledger
 from fedseg.node.home import NodeHome
 from fedseg.plan import parse_plan
 from fedseg.privacy.budget import epsilon_of, shown_epsilon
-from fedseg.privacy.entries import unit_body
+from fedseg.privacy.entries import ReleaseBody, unit_body
 from fedseg.privacy.noise import SystemNoise
 from fedseg.privacy.state import AccountState, Caps, Reservation, apply_entry
+from fedseg.report.officer.meaning import COIN, loss
 
 PLANS_MAX: Final = 50
 """Most plans on the overview: the latest; `fedseg budget show` has all."""
@@ -27,20 +29,21 @@ class Day(NamedTuple):
     """Where the account stood when a day was over."""
 
     day: str
-    rho_reserved: Fraction
+    rho_left: Fraction
+    """What could still be approved."""
     rho_spent: Fraction
     rho_cap: Fraction
     """0 before a policy was logged."""
 
     @property
     def left(self) -> Fraction:
-        """Part of the cap that no approved plan holds, from 0 to 1."""
-        return _left(self.rho_reserved, self.rho_cap)
+        """Part of the cap that could still be approved, from 0 to 1."""
+        return part_of(self.rho_left, self.rho_cap)
 
     @property
     def unsent(self) -> Fraction:
         """Part of the cap that nothing sent has used, from 0 to 1."""
-        return _left(self.rho_spent, self.rho_cap)
+        return part_of(max(Fraction(0), self.rho_cap - self.rho_spent), self.rho_cap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,18 @@ class PurposeLine:
     """Of its own; None if it has only the cap over everything."""
 
 
+class Shares(NamedTuple):
+    """Parts of the cap, each from 0 to 1."""
+
+    spent: Fraction
+    reserved: Fraction
+    """Held by approved plans, spent or not."""
+    kept_back: Fraction
+    """For a rollback, where the ledger is witnessed."""
+    left: Fraction
+    """To approve."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccountFacts:
     """The account as it stands, and how it came there."""
@@ -73,12 +88,21 @@ class AccountFacts:
     """None before a policy was logged."""
     epsilon_spent: str
     epsilon_reserved: str
+    epsilon_kept_back: str
     epsilon_cap: str
     epsilon_guaranteed: str
-    share_left: Fraction
-    """Part of the cap that no approved plan holds."""
+    guess_spent: Decimal
+    """How often somebody who knows all else guesses right, at most, whether a customer was counted in what was sent."""
+    guess_guaranteed: Decimal
+    """The same, whatever will be sent."""
+    shares: Shares
     simulated: bool
     """Whether any noise came from elsewhere than the system's randomness."""
+    rho_cap: Fraction
+    rho_left: Fraction
+    """What may still be approved."""
+    charges: Sequence[tuple[str, Fraction]]
+    """Day and rho of everything sent."""
     days: Sequence[Day]
     plans: Sequence[PlanLine]
     """The latest first, at most `PLANS_MAX`."""
@@ -95,7 +119,7 @@ def account_of(home: NodeHome, today: date) -> AccountFacts:
     """
     with home.ledger() as ledger:
         entries = ledger.entries()
-        state, days = _replay(entries)
+        state, days, charges = _replay(entries)
         latest = [*state.reservations.values()][: -PLANS_MAX - 1 : -1]
         plans = [_plan_line(ledger, one, state, today) for one in latest]
     cap = Fraction(0) if state.caps is None else state.caps.rho_cap
@@ -103,15 +127,28 @@ def account_of(home: NodeHome, today: date) -> AccountFacts:
         caps=state.caps,
         epsilon_spent=_epsilon(state.rho_spent, state),
         epsilon_reserved=_epsilon(state.rho_reserved, state),
+        epsilon_kept_back=_epsilon(state.residue(), state),
         epsilon_cap=_epsilon(cap, state),
         epsilon_guaranteed=_epsilon(state.rho_guaranteed, state),
-        share_left=_left(state.rho_reserved, cap),
+        guess_spent=_guess(state.rho_spent, state),
+        guess_guaranteed=_guess(state.rho_guaranteed, state),
+        shares=Shares(
+            *(part_of(rho, cap) for rho in (state.rho_spent, state.rho_reserved, state.residue(), state.rho_left))
+        ),
         simulated=bool(state.noise_sources - {SystemNoise.label}),
+        rho_cap=cap,
+        rho_left=state.rho_left,
+        charges=charges,
         days=days,
         plans=plans,
         plans_left_out=len(state.reservations) - len(plans),
         purposes=_purposes(state),
     )
+
+
+def part_of(rho: Fraction, cap: Fraction) -> Fraction:
+    """Part of a cap, from 0 to 1; all of a cap of 0 is used."""
+    return min(Fraction(1), rho / cap) if cap else Fraction(0)
 
 
 def plan_name(plan_sha256: str, payload: Callable[[str], bytes | None]) -> str:
@@ -139,14 +176,16 @@ def steps(days: Sequence[Day], value: str, today: date) -> str:
     return " ".join([*points, f"{WIDTH},{level:.1f}"])
 
 
-def _replay(entries: Iterable[Entry]) -> tuple[AccountState, list[Day]]:
-    state, days = AccountState(), dict[str, Day]()
+def _replay(entries: Iterable[Entry]) -> tuple[AccountState, list[Day], list[tuple[str, Fraction]]]:
+    state, days, charges = AccountState(), dict[str, Day](), list[tuple[str, Fraction]]()
     for entry in entries:
         state = apply_entry(state, entry)
-        day = None if entry.kind == GENESIS else unit_body(entry).day
-        if day is not None and state.caps is not None:
-            days[day] = Day(day, state.rho_reserved, state.rho_spent, state.caps.rho_cap)
-    return state, [days[day] for day in sorted(days)]
+        body = None if entry.kind == GENESIS else unit_body(entry)
+        if isinstance(body, ReleaseBody):
+            charges.append((body.released_on, body.charge.rho))
+        if body is not None and body.day is not None and state.caps is not None:
+            days[body.day] = Day(body.day, state.rho_left, state.rho_spent, state.caps.rho_cap)
+    return state, [days[day] for day in sorted(days)], charges
 
 
 def _plan_line(ledger: Ledger, one: Reservation, state: AccountState, today: date) -> PlanLine:
@@ -181,5 +220,5 @@ def _epsilon(rho: Fraction, state: AccountState) -> str:
     return "0" if state.caps is None else shown_epsilon(epsilon_of(rho, state.caps.delta))
 
 
-def _left(used: Fraction, cap: Fraction) -> Fraction:
-    return max(Fraction(0), 1 - used / cap) if cap else Fraction(0)
+def _guess(rho: Fraction, state: AccountState) -> Decimal:
+    return COIN if state.caps is None else loss(rho, state.caps.delta).guess

@@ -1,6 +1,6 @@
-"""The console as an ASGI application: pages for one unit's officer, and two forms that decide about a plan.
+"""The console as an ASGI application: pages for one unit's officer, and forms that decide about a plan.
 
-The forms call what `fedseg approve` and `fedseg deny` call. Everything else only reads.
+The forms call what `fedseg approve`, `deny` and `revoke` call. Everything else only reads.
 """
 
 import functools
@@ -23,9 +23,11 @@ from starlette.types import ASGIApp
 from fedseg import __version__
 from fedseg.console.account import account_of, steps
 from fedseg.console.guard import Guard, form_of
+from fedseg.console.outlook import outlook_of
 from fedseg.console.plans import Signer, inbox_of, outcome_of, plan_of
 from fedseg.console.records import ledger_of, published_in, requests_of
 from fedseg.console.render import file, page
+from fedseg.console.revoking import revocation_of
 from fedseg.console.session import COOKIE, Desk
 from fedseg.errors import (
     ConsoleAccessError,
@@ -34,18 +36,21 @@ from fedseg.errors import (
     SettingsError,
     VerificationError,
 )
-from fedseg.node.approvals import approve, deny
+from fedseg.node.approvals import approve, approved_digest, deny, end_approval
 from fedseg.node.consent.status import consent_status
 from fedseg.node.decision import Basis
 from fedseg.node.home import NodeHome
-from fedseg.node.inbox import Inbox, WaitingPlan
+from fedseg.node.inbox import Inbox
 from fedseg.policy.document import load_policy
+from fedseg.privacy.entries import Ending
 from fedseg.privacy.signatures import Officer
+from fedseg.report.officer.budgets import PACE_DAYS_MIN
 
 log = logging.getLogger(__name__)
 _FOUND = TypeVar("_FOUND")
 
 REASON_CHARACTERS_MAX: Final = 2000
+_ENDINGS: Final = {str(one): one for one in (Ending.REVOKED, Ending.CANCELLED)}
 EXPIRING_DAYS: Final = 30
 """Consents that end within so many days are counted."""
 
@@ -86,6 +91,7 @@ def application(
         *(Route(path, pages.shown(show), methods=["GET"]) for path, show in pages.all().items()),
         Route("/plans/{plan}/approve", pages.approve, methods=["POST"]),
         Route("/plans/{plan}/deny", pages.deny, methods=["POST"]),
+        Route("/plans/{plan}/revoke", pages.revoke, methods=["POST"]),
     ]
     files = [
         Route("/console.css", _sent("console.css", "text/css"), methods=["GET"]),
@@ -115,6 +121,7 @@ class _Pages:
             "/plans": self.inbox,
             "/plans/{plan}": self.plan,
             "/plans/{plan}/outcome": self.outcome,
+            "/plans/{plan}/revoke": self.revocation,
             "/consent": self.consent,
             "/requests": self.requests,
             "/ledger": self.ledger,
@@ -151,6 +158,8 @@ class _Pages:
             account=account,
             lines={name: steps(account.days, name, today) for name in ("left", "unsent")},
             today=today,
+            pace_days_min=PACE_DAYS_MIN,
+            outlook=_attempt(lambda: outlook_of(home, account, today)),
             inbox=_attempt(lambda: inbox_of(home)),
             requests=_attempt(lambda: requests_of(home, today)),
         )
@@ -163,7 +172,11 @@ class _Pages:
         return self._page(request, "plan", facts=facts, reason_max=REASON_CHARACTERS_MAX)
 
     def outcome(self, request: Request, home: NodeHome) -> Response:
-        return self._page(request, "outcome", outcome=outcome_of(home, request.path_params["plan"]))
+        return self._page(request, "outcome", outcome=outcome_of(home, request.path_params["plan"], self._clock()))
+
+    def revocation(self, request: Request, home: NodeHome) -> Response:
+        facts = revocation_of(home, request.path_params["plan"], self._room.signer, self._clock())
+        return self._page(request, "revoke", facts=facts)
 
     def consent(self, request: Request, home: NodeHome) -> Response:
         found = consent_status(home, now=self._clock(), days=EXPIRING_DAYS)
@@ -183,18 +196,19 @@ class _Pages:
         """As `fedseg approve`."""
 
         def decide(decision: "_Decision") -> None:
-            attested = decision.waiting.plan.max_units_to_attest
+            waiting = Inbox(decision.home).find(decision.plan_sha256)
+            attested = waiting.plan.max_units_to_attest
             if attested is not None and decision.fields.get("attested") != str(attested):
                 attested = None
             approve(
                 decision.home,
-                decision.waiting.plan,
-                decision.waiting.document,
+                waiting.plan,
+                waiting.document,
                 now=decision.now,
                 expected_sha256=decision.plan_sha256,
                 max_units_attested=attested,
                 officer=decision.officer,
-                requester=decision.waiting.signature,
+                requester=waiting.signature,
                 shown=decision.shown,
             )
 
@@ -213,8 +227,30 @@ class _Pages:
                 )
             deny(
                 decision.home,
-                decision.plan_sha256,
+                Inbox(decision.home).find(decision.plan_sha256).plan.digest,
                 reason,
+                now=decision.now,
+                officer=decision.officer,
+                shown=decision.shown,
+            )
+
+        return await self._decide(request, decide)
+
+    async def revoke(self, request: Request) -> Response:
+        """As `fedseg revoke`."""
+
+        def decide(decision: "_Decision") -> None:
+            ending = _ENDINGS.get(decision.fields.get("ending", ""))
+            if ending is None or decision.fields.get("understood") != "yes":
+                raise SettingsError(
+                    "the approval was not taken back",
+                    why="how it should end was not said, or not that it cannot be undone",
+                    fix="go back to the page, tick the box below the way you mean, and send it again",
+                )
+            end_approval(
+                decision.home,
+                approved_digest(decision.home, decision.plan_sha256),
+                ending,
                 now=decision.now,
                 officer=decision.officer,
                 shown=decision.shown,
@@ -272,10 +308,9 @@ class _Pages:
 
         def work() -> None:
             home = NodeHome.open(self._room.home)
-            waiting = Inbox(home).find(plan)
             shown = Basis(*(fields.get(name, "") for name in ("policy_sha256", "source_sha256", "made_on")))
             officer = None if self._room.signer is None else self._room.signer.officer()
-            decide(_Decision(home, waiting, fields, shown, officer, self._clock()))
+            decide(_Decision(home, plan, fields, shown, officer, self._clock()))
 
         await run_in_threadpool(work)
         log.info("plan.decided plan=%s", plan[:16])
@@ -314,16 +349,12 @@ class _Decision:
     """What a form asks for."""
 
     home: NodeHome
-    waiting: WaitingPlan
+    plan_sha256: str
+    """Of the page that the form is on."""
     fields: dict[str, str]
     shown: Basis
     officer: Officer | None
     now: datetime
-
-    @property
-    def plan_sha256(self) -> str:
-        """The plan's hash."""
-        return self.waiting.plan.digest
 
 
 def _attempt(look: Callable[[], _FOUND]) -> _FOUND | FedsegError:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
+from fedseg.console.account import plan_name
 from fedseg.errors import FedsegError, TrustError
 from fedseg.ledger.keys import SigningKey
 from fedseg.node.approvals import BudgetForecast, Preflight, forecast_budget, preflight
@@ -15,7 +16,7 @@ from fedseg.node.home import NodeHome
 from fedseg.node.inbox import Inbox, WaitingPlan
 from fedseg.plan import Plan, caps_of
 from fedseg.policy.document import Policy, load_policy
-from fedseg.privacy.account import PrivacyAccount
+from fedseg.privacy.account import PrivacyAccount, day_of
 from fedseg.privacy.budget import epsilon_of, fraction_text, shown_epsilon
 from fedseg.privacy.entries import ApprovalRules, RefusalBody, Verdict, unit_body
 from fedseg.privacy.signatures import Officer
@@ -127,8 +128,12 @@ class Outcome:
     """What a unit's ledger says of a plan."""
 
     plan_sha256: str
+    name: str
+    """Its name, or the beginning of its hash if no document of it is here."""
     reservation: Reservation | None
     """None if it is not approved."""
+    can_end: bool
+    """Whether its approval still holds."""
     approving: Sequence[str]
     """Officers who have approved so far, while it is not approved."""
     refused_on: str | None
@@ -156,7 +161,7 @@ def plan_of(home: NodeHome, plan_sha256: str, signer: Signer | None, now: dateti
     policy = load_policy(home.policy_document())
     waiting, rules, basis = Inbox(home).find(plan_sha256), caps_of(policy).approvals, Basis.of(home, policy, now)
     price = forecast_budget(home, waiting.plan)
-    signs = signer is not None and signer.name in rules.officers
+    signs = signer if signer is not None and signer.name in rules.officers else None
     return PlanFacts(
         waiting=waiting,
         requester=_requester(waiting, rules),
@@ -166,31 +171,46 @@ def plan_of(home: NodeHome, plan_sha256: str, signer: Signer | None, now: dateti
         price=price,
         epsilon=_epsilons(waiting.plan, price),
         checked=_checked(home, waiting.plan, now),
-        approve=_statement(home, basis, waiting.plan, Verdict.APPROVE, signer) if signs else None,
-        deny=_statement(home, basis, waiting.plan, Verdict.DENY, signer) if signs else None,
+        approve=statement(home, basis, waiting.plan.digest, Verdict.APPROVE, signs),
+        deny=statement(home, basis, waiting.plan.digest, Verdict.DENY, signs),
     )
 
 
-def outcome_of(home: NodeHome, plan_sha256: str) -> Outcome:
+def outcome_of(home: NodeHome, plan_sha256: str, now: datetime) -> Outcome:
     """What the ledger says of a plan.
 
     Raises:
-        PolicyError, StorageError, VerificationError: If policy or ledger cannot be read.
+        PolicyError, StorageError, VerificationError: If policy, inbox or ledger cannot be read.
     """
     policy: Policy = load_policy(home.policy_document())
+    waiting = {one.plan.digest: one.document for one in Inbox(home).waiting()[0]}
     with home.ledger() as ledger:
         state, entries = PrivacyAccount(ledger).state(), ledger.entries()
+        name = plan_name(plan_sha256, lambda key: ledger.payload(key) or waiting.get(plan_sha256))
     refusals = [body for entry in entries[1:] if isinstance(body := unit_body(entry), RefusalBody)]
     approving = state.approving(plan_sha256, policy.digest, home.source_sha256)
+    approved = state.reservations.get(plan_sha256)
     return Outcome(
         plan_sha256,
-        state.reservations.get(plan_sha256),
+        name,
+        approved,
+        approved is not None and approved.ending is None and not approved.is_expired(day_of(now)),
         approving,
         next((one.refused_on for one in reversed(refusals) if one.plan_sha256 == plan_sha256), None)
         if plan_sha256 in state.refused
         else None,
         max(0, caps_of(policy).approvals.required - len(approving)),
     )
+
+
+def statement(
+    home: NodeHome, basis: Basis, plan_sha256: str, verdict: Verdict, signer: Signer | None
+) -> Statement | None:
+    """What an officer would sign; None if nobody signs."""
+    if signer is None:
+        return None
+    unsigned = unsigned_decision(home, basis, plan_sha256, verdict, signer.name)
+    return Statement(verdict, unsigned.signed_bytes.decode())
 
 
 def _inbox_line(home: NodeHome, rules: ApprovalRules, waiting: WaitingPlan) -> InboxLine:
@@ -211,13 +231,6 @@ def _checked(home: NodeHome, plan: Plan, now: datetime) -> Preflight | FedsegErr
         return preflight(home, plan, now=now, max_units_attested=plan.max_units_to_attest)
     except FedsegError as error:
         return error
-
-
-def _statement(home: NodeHome, basis: Basis, plan: Plan, verdict: Verdict, signer: Signer | None) -> Statement | None:
-    if signer is None:
-        return None
-    unsigned = unsigned_decision(home, basis, plan.digest, verdict, signer.name)
-    return Statement(verdict, unsigned.signed_bytes.decode())
 
 
 def _rounds(plan: Plan) -> list[RoundLine]:

@@ -1,7 +1,6 @@
 """Pages from facts. No computing; whatever others wrote is text, and what cannot be seen in it is shown as a number."""
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -13,9 +12,12 @@ from markupsafe import Markup
 
 from fedseg.errors import FedsegError
 from fedseg.names import visible
-from fedseg.privacy.budget import fraction_text
+from fedseg.privacy.budget import fraction_text, shown_fraction
+from fedseg.report.officer.render import guess, left, used
+from fedseg.report.page import probability, template
 
 _HASH_GROUP: Final = 8
+_REPORTS: Final = "report/"
 
 
 def page(template: str, **facts: Any) -> str:
@@ -24,7 +26,9 @@ def page(template: str, **facts: Any) -> str:
 
 
 def file(name: str) -> str:
-    """A file that pages refer to."""
+    """A file that pages refer to; what begins with `report/` is the officer's report's."""
+    if name.startswith(_REPORTS):
+        return template(name.removeprefix(_REPORTS))
     return files("fedseg.console").joinpath("templates", name).read_text(encoding="utf-8")
 
 
@@ -49,7 +53,12 @@ def _visible(value: Any) -> Any:
 
 def _percent(part: Fraction) -> str:
     """A part of the budget that is left, rounded down."""
-    return f"{math.floor(100 * part)} %"
+    return left(part, Fraction(1))
+
+
+def _percent_used(part: Fraction) -> str:
+    """A part of the budget that is not left, rounded up."""
+    return used(part, Fraction(1))
 
 
 def _groups(digits: str) -> list[str]:
@@ -62,6 +71,10 @@ _FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "fraction": fraction_text,
     "decimal": lambda number: f"{float(number):.3g}" if isinstance(number, (Fraction, Decimal)) else number,
     "percent": _percent,
+    "percent_used": _percent_used,
+    "guess": guess,
+    "chance": lambda delta: probability(Fraction(delta)),
+    "epsilon": lambda value: shown_fraction(Fraction(value)),
     "short": lambda digits: digits[:16],
     "groups": _groups,
     "words": lambda text: str(text).replace("_", " "),

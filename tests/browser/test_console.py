@@ -25,6 +25,8 @@ PAGES = [
     "/plans/{0}",
     "/plans/{1}/outcome",
     "/plans/{2}",
+    "/plans/{4}/outcome",
+    "/plans/{4}/revoke",
     "/consent",
     "/requests",
     "/ledger",
@@ -54,7 +56,8 @@ class Desk:
         self.page.on("dialog", lambda one: self.complaints.append(f"dialog: {one.message}"))
 
     def go(self, path: str) -> Page:
-        self.page.goto(self.root + path.format(*(one.digest for one in self.unit.waiting)), wait_until="networkidle")
+        plans = [one.digest for one in (*self.unit.waiting, *self.unit.approved)]
+        self.page.goto(self.root + path.format(*plans), wait_until="networkidle")
         return self.page
 
     def tab_to(self, selector: str) -> None:
@@ -125,7 +128,7 @@ def test_on_paper_there_is_what_can_be_read_and_nothing_to_press(desk: Desk) -> 
     assert re.search(r"north officer ann, console of \d{4}-\d\d-\d\d \d\d:\d\d UTC", page.inner_text(".unit"))
 
 
-def test_an_officer_without_a_mouse_denies_then_approves(desk: Desk) -> None:
+def test_an_officer_without_a_mouse_denies_then_approves_then_revokes(desk: Desk) -> None:
     page, plan = desk.go("/"), desk.unit.waiting[0 if desk.page.viewport_size == {"width": 1280, "height": 900} else 1]
     desk.tab_to('a[href$="/plans"]')
     desk.press_enter()
@@ -142,8 +145,23 @@ def test_an_officer_without_a_mouse_denies_then_approves(desk: Desk) -> None:
     desk.press_enter()
     assert "Approved" in page.get_by_role("status").inner_text()
     assert serious_violations(page) == []
+
+    desk.tab_to(f'a[href$="{plan.digest}/revoke"]')
+    desk.press_enter()
+    desk.tab_to("#understood-revoke")
+    page.keyboard.press("Space")
+    desk.tab_to("button.stop")
+    desk.press_enter()
+    assert "Approved, then revoked" in page.get_by_role("status").inner_text()
     assert desk.complaints == []
-    assert desk.unit.kinds()[-4:] == ["decision", "refusal", "decision", "approval"]
+    assert desk.unit.kinds()[-6:] == ["decision", "refusal", "decision", "approval", "decision", "closing"]
+
+
+def test_no_approval_is_taken_back_before_the_box_is_ticked(desk: Desk) -> None:
+    page, before = desk.go("/plans/{4}/revoke"), desk.unit.kinds()
+    page.get_by_role("button", name="Sign and revoke").click()
+    assert page.evaluate("document.querySelector('#understood-revoke').matches(':invalid')")
+    assert desk.unit.kinds() == before
 
 
 def test_who_was_not_given_the_link_sees_a_page_that_says_so(desk: Desk, browser: Browser) -> None:

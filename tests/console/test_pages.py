@@ -82,14 +82,14 @@ def test_the_overview_says_what_the_ledger_says(browser: Browser) -> None:
     ):
         assert f"{name} epsilon {shown_epsilon(epsilon_of(rho, state.caps.delta))}" in shown
     left = int(100 * (1 - state.rho_reserved / state.caps.rho_cap))
-    assert f"{left} % of the budget is not held by any plan" in shown
+    assert f"{left} % of the budget is left to approve" in shown
     assert "3 plans wait" in shown
     assert "1 overdue" in shown
 
 
 def test_the_burn_down_ends_where_the_account_stands_and_never_rises(unit: ConsoleUnit) -> None:
     facts = account_of(unit.home, NOW.date())
-    assert facts.days[-1].left == facts.share_left
+    assert facts.days[-1].left == facts.shares.left
     assert [one.left for one in facts.days] == sorted((one.left for one in facts.days), reverse=True)
     assert [one.unsent for one in facts.days] == sorted((one.unsent for one in facts.days), reverse=True)
     assert all(one.left <= one.unsent for one in facts.days)
@@ -97,9 +97,9 @@ def test_the_burn_down_ends_where_the_account_stands_and_never_rises(unit: Conso
 
 def test_the_drawing_goes_down_on_the_day_and_stays_in_its_frame() -> None:
     days = [
-        Day("2026-01-01", Fraction(0), Fraction(0), Fraction(4)),
-        Day("2026-01-02", Fraction(1), Fraction(0), Fraction(4)),
-        Day("2026-01-03", Fraction(9), Fraction(0), Fraction(4)),
+        Day("2026-01-01", Fraction(4), Fraction(0), Fraction(4)),
+        Day("2026-01-02", Fraction(3), Fraction(0), Fraction(4)),
+        Day("2026-01-03", Fraction(0), Fraction(9), Fraction(4)),
     ]
     points = [
         tuple(map(float, one.split(","))) for one in steps(days, "left", NOW.date().replace(month=1, day=5)).split()
@@ -275,7 +275,7 @@ def test_who_has_cosigned_the_ledger_and_how_far_is_shown(witnessed: Witnessed) 
     (witnessed.home.path / COSIGNED_FILE).write_text(witnessed.cosigned("partner", "server"), "utf-8")
     shown = witnessed.shown()
     assert "2 have: the first 3 of 3 entries are covered." in shown
-    assert "auditor no – partner the first 3 entries 2026-11-23 09:00" in shown
+    assert "auditor no \N{EN DASH} partner the first 3 entries 2026-11-23 09:00" in shown
     assert "No witness." not in shown
     witnessed.deny()
     assert "the first 3 of 4 entries are covered; what is newer is not yet" in witnessed.shown()
