@@ -13,8 +13,8 @@ from markupsafe import Markup
 from fedseg.errors import FedsegError
 from fedseg.names import visible
 from fedseg.privacy.budget import fraction_text, shown_fraction
-from fedseg.report.officer.render import guess, left, used
-from fedseg.report.page import probability, template
+from fedseg.report.officer.render import guess
+from fedseg.report.page import left, probability, template, used
 
 _HASH_GROUP: Final = 8
 _REPORTS: Final = "report/"

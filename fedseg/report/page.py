@@ -57,10 +57,20 @@ def probability(value: Fraction) -> str:
     return f"1 in {whole(math.floor(1 / value))}"
 
 
-def decimal(value: Fraction) -> str:
-    """A fraction with three significant digits, rounded up: what is shown beside an exact one."""
+def decimal(value: Fraction, digits: int = 3) -> str:
+    """A fraction with so many significant digits, rounded up: what is shown beside an exact one."""
     above = Context(prec=40, rounding=ROUND_CEILING).divide(Decimal(value.numerator), Decimal(value.denominator))
-    return format(Context(prec=3, rounding=ROUND_CEILING).plus(above).normalize(), "f")
+    return format(Context(prec=digits, rounding=ROUND_CEILING).plus(above).normalize(), "f")
+
+
+def used(part: Fraction, cap: Fraction) -> str:
+    """A part of a budget in whole per cent, rounded up: more is never said to be left than is."""
+    return f"{math.ceil(100 * part / cap)} %" if cap else "100 %"
+
+
+def left(part: Fraction, cap: Fraction) -> str:
+    """What is left of a budget in whole per cent, rounded down."""
+    return f"{math.floor(100 * part / cap)} %" if cap else "0 %"
 
 
 def _replace(path: Path, content: bytes) -> None:

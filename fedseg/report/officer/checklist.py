@@ -6,8 +6,6 @@ Nothing is guessed: what neither ledgers, plans and policies nor the program its
 """
 
 from collections.abc import Sequence
-from decimal import Decimal
-from fractions import Fraction
 
 from fedseg.plan import Plan
 from fedseg.policy.document import Policy, load_policy
@@ -15,6 +13,7 @@ from fedseg.privacy.budget import shown_epsilon
 from fedseg.report.officer.evidence import Evidence
 from fedseg.report.officer.model import OfficerReport, Point
 from fedseg.report.officer.noise_file import FAILED, PASSED
+from fedseg.report.page import decimal, left
 
 POINTS = 22
 
@@ -105,9 +104,9 @@ def _unit_of_privacy(ran: Sequence[Plan]) -> _Answer:
 
 def _parameters(report: OfficerReport, ran: Sequence[Plan]) -> _Answer:
     said = [
-        f"{one.name}: rho {_decimal(one.spent.rho)} spent of at most {_decimal(one.rho_cap)}; epsilon "
+        f"{one.name}: rho {decimal(one.spent.rho)} spent of at most {decimal(one.rho_cap)}; epsilon "
         f"{shown_epsilon(one.spent.epsilon)} of at most {shown_epsilon(one.limit.epsilon)} at delta "
-        f"{_decimal(one.delta)}."
+        f"{decimal(one.delta)}."
         for one in report.units
     ]
     said.append(
@@ -117,7 +116,7 @@ def _parameters(report: OfficerReport, ran: Sequence[Plan]) -> _Answer:
     if ran and report.units:
         people, delta = max(plan.algorithm.expected_customers for plan in ran), max(one.delta for one in report.units)
         said.append(
-            f"Delta times the {people:,} customers that plans expect: {_decimal(delta * people)}; far below 1 is right."
+            f"Delta times the {people:,} customers that plans expect: {decimal(delta * people)}; far below 1 is right."
         )
     return "Parameters", said, ""
 
@@ -162,7 +161,7 @@ def _composition(ran: Sequence[Plan], report: OfficerReport) -> _Answer:
         both = report.together
         said.append(
             f"A customer of all {both.units} units here: epsilon {shown_epsilon(both.spent.epsilon)} so far, at most "
-            f"{shown_epsilon(both.limit.epsilon)}, at delta {_decimal(both.delta)}."
+            f"{shown_epsilon(both.limit.epsilon)}, at delta {decimal(both.delta)}."
         )
     if any(plan.max_units_per_customer < len(plan.units) for plan in ran):
         said.append(
@@ -231,7 +230,7 @@ def _justification(report: OfficerReport) -> _Answer:
 
 def _remaining(report: OfficerReport) -> _Answer:
     said = [
-        f"{one.name}: {_share(one.rho_left, one.rho_cap)} left to approve"
+        f"{one.name}: {left(one.rho_left, one.rho_cap)} left to approve"
         + (
             f"; at the pace of the last {one.forecast.pace_days} days until {one.forecast.day}."
             if one.forecast.day
@@ -240,14 +239,6 @@ def _remaining(report: OfficerReport) -> _Answer:
         for one in report.units
     ]
     return "Budget remaining and forecast", said, ""
-
-
-def _share(part: Fraction, whole: Fraction) -> str:
-    return f"{int(100 * part / whole)} %" if whole else "nothing"
-
-
-def _decimal(value: Fraction) -> str:
-    return f"{Decimal(value.numerator) / Decimal(value.denominator):.4g}"
 
 
 def _and(names: Sequence[str]) -> str:

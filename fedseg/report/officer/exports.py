@@ -5,7 +5,6 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
 from fedseg.report.facts import plain
@@ -22,6 +21,7 @@ from fedseg.report.officer.records import (
     SentRelease,
     UnitRecord,
 )
+from fedseg.report.page import decimal
 
 SCHEMA_VERSION = 1
 KIND = "fedseg-officer-report"
@@ -107,6 +107,5 @@ def _names(names: tuple[str, ...]) -> str:
 
 
 def _decimal(value: Fraction) -> str:
-    """Twelve digits, rounded up; exact ones stand in report.json and in the ledgers."""
-    above = Context(prec=40, rounding=ROUND_CEILING).divide(Decimal(value.numerator), Decimal(value.denominator))
-    return format(Context(prec=_DIGITS, rounding=ROUND_CEILING).plus(above).normalize(), "f")
+    """Exact ones stand in report.json and in the ledgers."""
+    return decimal(value, _DIGITS)

@@ -1,9 +1,7 @@
 """The officer's report as one HTML file that opens without network, scripts or fonts of its own. Facts to text."""
 
-import math
 from collections.abc import Callable
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 from markupsafe import Markup
@@ -13,7 +11,7 @@ from fedseg.report.officer.budgets import PACE_DAYS_MIN
 from fedseg.report.officer.chart import HEIGHT, WIDTH, burn_down
 from fedseg.report.officer.model import OfficerReport
 from fedseg.report.officer.noise_file import FAILED, NOT_RUN, PASSED
-from fedseg.report.page import decimal, environment, probability, template
+from fedseg.report.page import decimal, environment, left, probability, template, used
 from fedseg.report.scales import whole
 
 ROWS_MAX = 40
@@ -49,16 +47,6 @@ def render(report: OfficerReport) -> str:
 def guess(part: Decimal) -> str:
     """How often a guess is right, in words."""
     return "practically 100 %" if part >= _CERTAIN else f"{_plain(100 * part)} %"
-
-
-def used(part: Fraction, cap: Fraction) -> str:
-    """A part of a budget in whole per cent, rounded up: more is never said to be left than is."""
-    return f"{math.ceil(100 * part / cap)} %" if cap else "100 %"
-
-
-def left(part: Fraction, cap: Fraction) -> str:
-    """What is left of a budget in whole per cent, rounded down."""
-    return f"{math.floor(100 * part / cap)} %" if cap else "0 %"
 
 
 def _plain(value: Decimal) -> str:
