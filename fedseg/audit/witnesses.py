@@ -41,12 +41,6 @@ class WitnessLine:
     at: datetime | None
     """When it says that it did (UTC); None if it did not, or says no time that a calendar has."""
 
-    @property
-    def in_words(self) -> str:
-        """Who has seen how much, and when."""
-        when = "" if self.at is None else f" on {self.at:%Y-%m-%d %H:%M} UTC"
-        return f"{self.name} the first {self.covers}{when}"
-
 
 @dataclass(frozen=True, slots=True)
 class WitnessState:
@@ -81,18 +75,22 @@ class WitnessState:
         asked = f"its policy asks for {self.quorum} of {names}"
         if not seen:
             return f"{asked}, and no cosignature of theirs is here"
-        who = ", ".join(one.in_words for one in seen)
-        return f"{asked}; of {self.entries} entries were cosigned by {who}; {self._uncovered_in_words}"
+        who = ", ".join(f"{one.name} ({self._seen_in_words(one)})" for one in seen)
+        return f"{asked}; cosigned by {who}; {self._uncovered_in_words}"
+
+    def _seen_in_words(self, one: WitnessLine) -> str:
+        when = "" if one.at is None else f", {one.at:%Y-%m-%d %H:%M} UTC"
+        return f"the first {one.covers} of {self.entries} entries{when}"
 
     @property
     def _uncovered_in_words(self) -> str:
         match self.uncovered_releases:
             case 0:
-                return "every release is covered"
+                return f"every release is covered by {self.quorum} of them"
             case 1:
-                return "1 release is not covered by as many as that"
+                return f"1 release is not covered by {self.quorum} of them"
             case count:
-                return f"{count} releases are not covered by as many as that"
+                return f"{count} releases are not covered by {self.quorum} of them"
 
 
 @dataclass(frozen=True, slots=True)

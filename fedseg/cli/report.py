@@ -150,7 +150,7 @@ def _summary(found: "OfficerReport") -> str:
     facts = _facts(found)
     return "\n".join(
         [
-            f"log        intact: {facts['ledgers']} ledgers; {'cosigned' if found.witnessed else 'no witness'}",
+            f"log        intact: {facts['ledgers']} ledgers; {_witnessed(found)}",
             f"as of      {found.period.as_of or 'no day'}",
             f"released   {facts['releases']:,} releases of {facts['units']} units; {facts['refusals']} refusals",
             f"waiting    {facts['waiting']} for somebody",
@@ -158,6 +158,11 @@ def _summary(found: "OfficerReport") -> str:
             f"bundle     sha256 {facts['bundle_sha256']}",
         ]
     )
+
+
+def _witnessed(found: "OfficerReport") -> str:
+    seen, unseen = len(found.units_with_witnesses), len(found.units_without_witnesses)
+    return f"{seen} of {seen + unseen} units witnessed" if seen else "no witness"
 
 
 def _describe(found: "OfficerReport", files: list[str]) -> str:

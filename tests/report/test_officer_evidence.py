@@ -15,7 +15,6 @@ from fedseg.errors import SettingsError, VerificationError
 from fedseg.ledger.export import export_ledger, parse_export
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.raw import RawLedger
-from fedseg.privacy.entries import WitnessRules
 from fedseg.privacy.noise import SimulatedNoise
 from fedseg.report.officer import ledgers
 from fedseg.report.officer.evidence import gather
@@ -216,20 +215,10 @@ def test_a_role_that_is_no_ledger_counts_as_none(members: tuple[Member, ...]) ->
     assert of(tuple(one for one in members if one.role is not Role.LEDGER)).failures[0].code == "B2-empty"
 
 
-@pytest.mark.parametrize(
-    ("rules", "said"),
-    [
-        (None, "no witness: its policy says nothing of witnesses"),
-        (WitnessRules(quorum=0), "no witness, as its policy declares"),
-    ],
-)
-def test_what_a_policy_says_of_witnesses_is_said(rules: WitnessRules | None, said: str) -> None:
-    assert ledgers._witnesses(rules) == said
-
-
 def test_a_report_says_that_there_is_no_witness_and_what_policies_say(members: tuple[Member, ...]) -> None:
     report, files = make(members, ALL)
 
     assert not report.witnessed
-    assert [one.witnesses for one in report.log] == ["no witness", *(3 * [ledgers._witnesses(None)])]
+    silent = "no witness: its policy says nothing of witnesses"
+    assert [one.witnesses for one in report.log] == ["no witness", *(3 * [silent])]
     assert "unit-0, unit-1, unit-2: no witness: its policy says nothing" in files["report.html"].decode()

@@ -57,7 +57,11 @@ def verify(members: Sequence[Member], keys: Mapping[str, str], seen: Mapping[str
         keys: Keys that somebody vouches for, by unit, `server` or origin.
         seen: Size and root of each log at the last sign-off, by origin.
     """
-    tasks = [Task(one.name, one.data, keys, seen) for one in members if one.role is Role.LEDGER]
+    notes: dict[str, list[bytes]] = {}
+    for one in members:
+        if one.role is Role.COSIGNED:
+            notes.setdefault(one.unit, []).append(one.data)
+    tasks = [Task(one.name, one.data, keys, seen, notes) for one in members if one.role is Role.LEDGER]
     # Before the ledgers, and so before other processes are begun: a plan that lies here and in ledgers is read once.
     beside = {one.name: _plan_of(one) for one in members if one.role is Role.PLAN}
     found = read_all(tasks)
@@ -134,12 +138,14 @@ def _of_file(member: Member, units: Sequence[UnitRecord], results: frozenset[str
     """So is a policy, and a result, of which the server's ledger logs those of these hashes."""
     if member.role is Role.POLICY:
         yield from _of_policy(member, units)
+    if member.role is Role.COSIGNED and member.unit not in {one.log.name for one in units}:
+        yield _failure(member.name, Fault.STRAY, f"no ledger of {member.unit} is here that checks out")
     if member.role is Role.SEGMENTATION and results is not None and sha256_hex(member.data) not in results:
         yield _failure(member.name, Fault.SEGMENTS, "it is no result that the server's ledger logs")
 
 
 def _of_policy(member: Member, units: Sequence[UnitRecord]) -> Iterator[FailureFact]:
-    owner = member.name.removeprefix("units/").partition("/")[0]
+    owner = member.unit
     policies = next((one.policies for one in units if one.log.name == owner), None)
     if policies is None:
         yield _failure(member.name, Fault.STRAY, f"no ledger of {owner} is here that checks out")

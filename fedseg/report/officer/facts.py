@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from fedseg import __version__
 from fedseg.audit.archive import Member, pack
+from fedseg.audit.witnesses import NO_WITNESS
 from fedseg.ledger.canonical import sha256_hex
 from fedseg.plan import Plan
 from fedseg.policy.changes import keys_changed
@@ -124,8 +125,9 @@ def _log(one: Log) -> LogFact:
         public_key=one.public_key,
         fingerprint=one.fingerprint,
         key_given=one.key_given,
-        cosigned_by=one.cosigned_by,
-        witnesses=one.witnesses,
+        cosigned_by=tuple(said.name for said in one.witnesses.witnesses if said.covers) if one.witnesses else (),
+        witnesses=one.witnesses.in_words if one.witnesses else NO_WITNESS,
+        witnessing=one.witnesses,
         goes_on_from=one.goes_on_from,
     )
 
@@ -139,6 +141,8 @@ def _remarks(evidence: Evidence, keys: Mapping[str, str], period: Period | None)
     for one in _logs(evidence):
         if len(one.keys) > 1:
             yield f"{one.name} has replaced its key; compare the new fingerprint by telephone."
+        for why in one.witnesses.unusable if one.witnesses else ():
+            yield f"What lies beside the ledger of {one.name} as a cosigned checkpoint counts for nothing: {why}."
     known = {name for one in _logs(evidence) for name in (one.origin, one.name)}
     if unknown := sorted(set(keys) - known):
         yield f"Keys were given of {', '.join(unknown)}, but no ledger of theirs is here."

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from multiprocessing import get_context
 
@@ -23,14 +23,15 @@ from fedseg.audit.entries import (
     failed,
     read_body,
 )
+from fedseg.audit.facts import LedgerFacts
 from fedseg.audit.faults import Fault, fault_of
 from fedseg.audit.histories import root_at
 from fedseg.audit.log import parse_log, verify_log
 from fedseg.audit.verify import verify_raw
+from fedseg.audit.witnesses import WitnessState, contradiction, witness_state
 from fedseg.errors import VerificationError
 from fedseg.ledger.entries import KEY_CHANGE, Entry
 from fedseg.ledger.keys import PublicKey
-from fedseg.ledger.notes import parse_note
 from fedseg.ledger.raw import RawLedger
 from fedseg.plan import parse_plan
 from fedseg.privacy.budget import parse_fraction
@@ -42,7 +43,6 @@ from fedseg.privacy.entries import (
     PolicyBody,
     RefusalBody,
     ReleaseBody,
-    WitnessRules,
 )
 from fedseg.report.facts import whose_word
 from fedseg.report.model import FailureFact
@@ -76,6 +76,8 @@ class Task:
     """Keys that somebody vouches for, by unit, `server` or origin."""
     seen: Mapping[str, tuple[int, str]]
     """Size and root of each log at the last sign-off, by origin."""
+    notes: Mapping[str, Sequence[bytes]] = field(default_factory=dict[str, Sequence[bytes]])
+    """What lies beside units' ledgers as cosigned checkpoints, by unit."""
 
 
 Found = UnitRecord | ServerRecord | FailureFact
@@ -127,27 +129,11 @@ def _key_of(task: Task, raw: RawLedger) -> PublicKey | None:
     return next((PublicKey.from_text(task.keys[name]) for name in names if name in task.keys), None)
 
 
-NO_WITNESS = "no witness"
-
-
-def _witnesses(rules: WitnessRules | None) -> str:
-    """What a policy says of witnesses. The cosignatures themselves lie at the unit, and not in a bundle."""
-    if rules is None:
-        return f"{NO_WITNESS}: its policy says nothing of witnesses"
-    if not rules.quorum:
-        return f"{NO_WITNESS}, as its policy declares"
-    return (
-        f"its policy lets nothing leave without the cosignatures of {rules.quorum} of {', '.join(rules.keys)}, "
-        "which are not in this evidence"
-    )
-
-
 def _log(
-    task: Task, raw: RawLedger, key: PublicKey | None, *, role: str, name: str, witnesses: str = NO_WITNESS
+    task: Task, raw: RawLedger, key: PublicKey | None, *, role: str, name: str, witnesses: WitnessState | None = None
 ) -> Log:
-    newest, note = raw.notes[-1]
+    newest, _ = raw.notes[-1]
     keys = raw.keys()
-    signers = tuple(line.name for line in parse_note(note).signatures if line.name != raw.origin)
     size, root = task.seen.get(raw.origin, (None, ""))
     if size is not None:
         if len(raw.entries) < size:
@@ -165,7 +151,6 @@ def _log(
         keys=tuple(one.to_text() for one in keys.all),
         fingerprint=keys.in_force.fingerprint(),
         key_given=key is not None,
-        cosigned_by=signers,
         witnesses=witnesses,
         goes_on_from=size,
     )
@@ -176,7 +161,6 @@ def _log(
 
 def _unit(task: Task, raw: RawLedger, key: PublicKey | None, name: str) -> UnitRecord:
     facts = verify_raw(raw, key)
-    caps = facts.account.caps
     days = _days(raw.entries)
     by_kind: dict[str, list[tuple[int, str, Entry]]] = {}
     for entry, day in zip(raw.entries, days, strict=True):
@@ -201,7 +185,7 @@ def _unit(task: Task, raw: RawLedger, key: PublicKey | None, name: str) -> UnitR
     )
     approvals = by_kind.get(ApprovalBody.kind, [])
     return UnitRecord(
-        log=_log(task, raw, key, role="unit", name=name, witnesses=_witnesses(caps.witnesses if caps else None)),
+        log=_log(task, raw, key, role="unit", name=name, witnesses=_witnesses(facts, task.notes.get(name, ()))),
         plans={str(one.body["plan_sha256"]): raw.payloads[_payload(one)] for _, _, one in approvals},
         policies=tuple(_policy(seq, day, raw, one) for seq, day, one in by_kind.get(PolicyBody.kind, ())),
         approvals=tuple(_approval(seq, day, one) for seq, day, one in approvals),
@@ -220,6 +204,13 @@ def _unit(task: Task, raw: RawLedger, key: PublicKey | None, name: str) -> UnitR
         key_changes=tuple(KeyChange(seq, day) for seq, day, _ in by_kind.get(KeyChangeBody.kind, ())),
         newest_day=facts.account.newest_day,
     )
+
+
+def _witnesses(facts: LedgerFacts, notes: Sequence[bytes]) -> WitnessState:
+    for note in notes:
+        if (found := contradiction(facts.raw, note)) is not None:
+            raise failed(found.fault, found.what)
+    return witness_state(facts, notes)
 
 
 _DAY_FIELDS = ("made_on", "approved_at", "refused_on", "closed_on", "released_on", "changed_on")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
+from fedseg.audit.witnesses import WitnessState
 from fedseg.errors import VerificationError
 from fedseg.report.model import FailureFact
 
@@ -75,9 +76,11 @@ class LogFact:
     key_given: bool
     """Whether somebody vouched for the key; if not, the bundle alone names it."""
     cosigned_by: tuple[str, ...]
-    """Who else says to have signed its newest checkpoint; their keys are not known here. Empty: nobody."""
+    """Who of its policy's witnesses has cosigned some of it, found to hold; empty: nobody."""
     witnesses: str
-    """What its policy in force says of witnesses, in words."""
+    """What its policy in force asks of witnesses and what they have seen, in words."""
+    witnessing: WitnessState | None
+    """The same for programs; None of the server's, which no policy is about."""
     goes_on_from: int | None
     """How many entries it had at the last sign-off, if that knew it: it is the same log, longer."""
 
@@ -329,8 +332,18 @@ class OfficerReport:
 
     @property
     def witnessed(self) -> bool:
-        """Whether anybody else says to have signed the newest checkpoint of every log."""
-        return bool(self.log) and all(one.cosigned_by for one in self.log)
+        """Whether every unit's ledger here is: a quorum has cosigned all releases, or all but the newest."""
+        return bool(self.units_with_witnesses) and not any(self.units_without_witnesses)
+
+    @property
+    def units_with_witnesses(self) -> tuple[LogFact, ...]:
+        """Ledgers of units that are witnessed."""
+        return tuple(one for one in self.log if one.witnessing is not None and one.witnessing.is_witnessed)
+
+    @property
+    def units_without_witnesses(self) -> tuple[LogFact, ...]:
+        """Ledgers of units that are not, or not all of it that should be."""
+        return tuple(one for one in self.log if one.witnessing is not None and not one.witnessing.is_witnessed)
 
     @property
     def simulated(self) -> bool:

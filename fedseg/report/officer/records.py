@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from fedseg.audit.witnesses import WitnessState
+
 
 @dataclass(frozen=True, slots=True)
 class Log:
@@ -27,10 +29,8 @@ class Log:
     fingerprint: str
     key_given: bool
     """Whether whoever asked for the report vouched for its key."""
-    cosigned_by: tuple[str, ...]
-    """Who else says to have signed its newest checkpoint; not checked here."""
-    witnesses: str
-    """What its policy in force says of witnesses, in words."""
+    witnesses: WitnessState | None
+    """What witnesses have seen of it; None of the server's, which no policy is about."""
     goes_on_from: int | None
     """How many entries it had at the last sign-off; None if it was not in that."""
 

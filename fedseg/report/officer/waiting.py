@@ -123,18 +123,31 @@ def _of_the_log(report: OfficerReport) -> Iterator[Waiting]:
             f"Nobody vouched for the {'key' if len(unknown) == 1 else 'keys'} of {', '.join(unknown)}.",
             "Compare the fingerprints by telephone, and name the keys with --keys.",
         )
-    if not report.witnessed:
-        yield Waiting(
-            "",
-            "No witness has signed each log's newest checkpoint: an older copy put back shows only to who remembers.",
-            "Keep this report, and name it with --signed-off next time.",
-        )
+    yield from _of_witnesses(report)
     if report.absent:
         yield Waiting(
             "",
             f"Ledgers of {', '.join(report.absent)} are not here: what these units spent is not known.",
             "Ask them for a bundle, and name it too.",
         )
+
+
+def _of_witnesses(report: OfficerReport) -> Iterator[Waiting]:
+    alone = [one.name for one in report.units_without_witnesses if one.witnessing and not one.witnessing.quorum]
+    if alone or not any(one.witnessing for one in report.log):
+        whose = f" of {', '.join(alone)}" if alone else ""
+        yield Waiting(
+            "",
+            f"No witness has seen the ledgers{whose}: an older copy put back shows only to who remembers.",
+            "Keep this report, and name it with --signed-off next time.",
+        )
+    for one in report.units_without_witnesses:
+        if one.witnessing and one.witnessing.quorum:
+            yield Waiting(
+                one.name,
+                f"Its witnesses have not seen all they should: {one.witnesses}.",
+                "Ask for a bundle of its home as it is now; if it says the same, ask its witnesses what they saw.",
+            )
 
 
 def _called(plans: Mapping[str, Plan], digest: str) -> str:
