@@ -2,10 +2,12 @@
 
     python -m benchmarks.large_unit write FOLDER --rows N     a unit with a Parquet file, written a row group at a time
     python -m benchmarks.large_unit pass FOLDER               a round's statistic of everybody in the file
+    python -m benchmarks.large_unit give FOLDER --rows N      one to three events for each customer in the register
     python -m benchmarks.large_unit consent FOLDER            the gate's decision on everybody in the register
+    python -m benchmarks.large_unit round FOLDER              both: decide, commit to it, and count the allowed
 
 `pass` reads, hashes identifiers, encodes, keeps one row a customer, assigns, clips and sums: all that a unit does for a
-round, but without the decision on who may be counted, which `consent` makes. Both print processor seconds and the most
+round, but without the decision on who may be counted, which `consent` makes. Each prints processor seconds and the most
 memory of the process.
 """
 
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 import pyarrow as pa
@@ -35,9 +37,9 @@ from fedseg.node.home import NodeHome, NodeSettings
 from fedseg.node.source import open_source, subject_key
 from fedseg.node.sources.settings import SourceSettings
 from fedseg.policy import gate
-from fedseg.policy.consent import ConsentEvent
+from fedseg.policy.consent import EVERY_PURPOSE, ConsentEvent
 from fedseg.policy.document import load_policy
-from fedseg.policy.gate import ConsentedTable, Decisions
+from fedseg.policy.gate import SALT_BYTES, ConsentedTable, Decisions
 from fedseg.simulation.shipped import shipped
 
 PURPOSE = "fedseg:SegmentStatistics"
@@ -49,20 +51,21 @@ GROUP_ROWS = 2**20
 
 TWICE = 100
 """One customer in so many has two rows."""
+WITHDRAWN = 3
+"""Numbers of customers who have withdrawn end with this digit."""
 
 
 def main() -> None:
-    """Do one of the three."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("what", choices=["write", "pass", "consent"])
+    """Do one of them."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("what", choices=["write", "give", *MEASURED])
     options.add_argument("folder", type=Path)
     options.add_argument("--rows", type=int, default=20_000_000)
     chosen = options.parse_args()
-    if chosen.what == "write":
-        write(chosen.folder, chosen.rows)
+    if chosen.what in WRITTEN:
+        WRITTEN[chosen.what](chosen.folder, chosen.rows)
         return
-    home = NodeHome.open(chosen.folder)
-    measured = _one_pass if chosen.what == "pass" else _decided
+    home, measured = NodeHome.open(chosen.folder), MEASURED[chosen.what]
     print(json.dumps(_measured(lambda: measured(home))))
 
 
@@ -83,17 +86,24 @@ def write(folder: Path, rows: int) -> None:
 
 
 def give_consent(folder: Path, customers: int) -> None:
-    """An event of the register for each customer."""
+    """For each customer one to three events of the register: a consent, a notice, a withdrawal by one in ten."""
     home, now = NodeHome.open(folder), datetime.now(UTC)
     day = timedelta(days=1)
+    given_at, told_at, ended_at = now - 3 * day, now - 2 * day, now - day
 
-    def given() -> Iterator[ConsentEvent]:
-        for number in range(customers):
-            key = subject_key(f"c{number}".encode(), home.subject_secret)
-            yield ConsentEvent(key, PURPOSE, "given", now - day, now - day, now + 9 * day, 1)
+    def said() -> Iterator[ConsentEvent]:
+        # In the order of their keys, as the register stores them: in any other, writing them takes many times as long.
+        for key, number in sorted((subject_key(b"c%d" % one, home.subject_secret), one) for one in range(customers)):
+            yield ConsentEvent(key, PURPOSE, "given", given_at, given_at, now + 9 * day, 1)
+            if number % 2:
+                yield ConsentEvent(key, PURPOSE, "notice_given", told_at, told_at, None, 1)
+            if number % 10 == WITHDRAWN:
+                yield ConsentEvent(key, PURPOSE, "withdrawn", ended_at, ended_at)
+            elif number % 10 < WITHDRAWN:
+                yield ConsentEvent(key, EVERY_PURPOSE, "jurisdiction_eea", told_at, told_at)
 
     with home.register() as register:
-        register.append_events(given())
+        register.append_events(said())
 
 
 class _Everybody:
@@ -107,26 +117,46 @@ class _Everybody:
 
 
 def _one_pass(home: NodeHome) -> int:
+    return _counted(home, cast("Decisions", _Everybody()))
+
+
+def _decided(home: NodeHome) -> int:
+    return len(_decisions(home).codes)
+
+
+def _round(home: NodeHome) -> int:
+    decisions = _decisions(home)
+    decisions.commitment(bytes(SALT_BYTES), decisions.policy_digest)
+    return _counted(home, decisions)
+
+
+def _decisions(home: NodeHome) -> Decisions:
+    with home.register() as register:
+        return decide_now(home, register, load_policy(home.policy_document()), PURPOSE, datetime.now(UTC))
+
+
+def _counted(home: NodeHome, decisions: Decisions) -> int:
+    """How many customers a round's statistic counts."""
     table = open_source(home, [one.column for one in FEATURES])
-    everybody = ConsentedTable(table.columns, table, cast("Decisions", _Everybody()), gate._MINT)  # noqa: SLF001
+    consented = ConsentedTable(table.columns, table, decisions, gate._MINT)  # noqa: SLF001 (no policy names x0 to x9)
     centers = np.random.default_rng(4).integers(-FEATURE_MAX, FEATURE_MAX, (CELLS, len(FEATURES)), dtype=np.int32)
     request = RoundRequest(0, centers, np.full(CELLS, FEATURE_MAX // 2, np.int32))
-    statistic = summarize(encode(everybody, FEATURES, home.path), request, LATTICE)
+    statistic = summarize(encode(consented, FEATURES, home.path), request, LATTICE)
     counts = statistic._values.reshape(CELLS, -1)[:, 0]  # noqa: SLF001 (made-up customers, and nothing is sent)
     return int(counts.sum()) // LATTICE.count_weight
 
 
-def _decided(home: NodeHome) -> int:
-    with home.register() as register:
-        return len(decide_now(home, register, load_policy(home.policy_document()), PURPOSE, datetime.now(UTC)).subjects)
+WRITTEN: Final = {"write": write, "give": give_consent}
+MEASURED: Final = {"pass": _one_pass, "consent": _decided, "round": _round}
 
 
 def _measured(run: Callable[[], int]) -> Row:
-    before, start = _peak_mb(), time.process_time()
+    before, start, began = _peak_mb(), time.process_time(), time.perf_counter()
     customers = run()
     seconds = time.process_time() - start
     return {
         "customers": customers,
+        "seconds": time.perf_counter() - began,
         "numba": int(find_spec("numba") is not None),
         "cpu_seconds": seconds,
         "cpu_seconds_per_million": seconds / customers * 1e6,

@@ -100,7 +100,7 @@ class Unit:
         self.account.adopt_policy(caps_of(self.policy), policy_id=self.policy.id, document=document)
         moment = datetime(2026, 1, 1, tzinfo=UTC)
         codes = np.zeros(self.rows, np.uint8)
-        self.decisions = Decisions(self.subjects, codes, moment, PURPOSE, self.policy.digest)
+        self.decisions = Decisions.over(self.subjects, codes, moment, PURPOSE, self.policy.digest)
 
     def approve(self, plan: Plan, document: bytes, day: str) -> None:
         """Reserve a plan's price."""

@@ -282,7 +282,7 @@ class ConsentState:
     """What all events up to one moment add up to. Personal data of the unit: it has no use outside."""
 
     subjects: pa.Array = field(repr=False)
-    """Every customer with at least one event that counts; `pa.binary(16)`, unique."""
+    """Every customer with at least one event that counts; `pa.binary(16)`, unique, in byte order."""
     by_purpose: Mapping[Purpose, PurposeState] = field(repr=False)
     """The state for every purpose there is."""
     folded_at: datetime
@@ -329,6 +329,29 @@ def fold(events: pa.Table | Iterable[ConsentEvent], now: datetime) -> ConsentSta
     moment = to_microseconds(now)
     people, columns = _counting(_checked(table), moment)
     return ConsentState(people, _ByPurpose(columns, len(people), moment), now)
+
+
+def histories(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
+    """The events in pieces, each with all events of its customers.
+
+    Args:
+        batches: Of `EVENT_SCHEMA`, in the order of the customers.
+        size: Events of a piece, and up to a batch more; or as many as a single customer has.
+    """
+    kept: list[pa.RecordBatch] = []
+    for batch in batches:
+        kept.append(batch)
+        if sum(map(len, kept)) < size:
+            continue
+        piece = pa.Table.from_batches(kept, EVENT_SCHEMA)
+        subjects = piece.column(SUBJECT).combine_chunks()
+        # Nobody knows yet whether the last customer's events are all here.
+        end = pc.index(subjects, subjects[-1]).as_py()
+        if end:
+            yield piece.slice(0, end)
+        kept = piece.slice(end).to_batches()
+    if kept:
+        yield pa.Table.from_batches(kept, EVENT_SCHEMA)
 
 
 def superseded(events: pa.Table, before: datetime) -> NDArray[np.bool_]:

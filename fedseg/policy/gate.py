@@ -5,12 +5,12 @@ be encoded. Pure: no files, no clock, no randomness. What concerns single custom
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final, NoReturn, TypeAlias, final
+from typing import Final, NoReturn, Self, TypeAlias, final
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from fedseg.policy.consent import (
     to_microseconds,
 )
 from fedseg.policy.document import Policy
-from fedseg.policy.lookup import ABSENT, SubjectIndex
+from fedseg.policy.lookup import ABSENT, AT_ONCE, SubjectIndex, Words, WordsInMemory, in_byte_order, words_of
 from fedseg.policy.purpose_rule import (
     ByConsent,
     ByNotice,
@@ -95,6 +95,7 @@ _REASON_OF_VETO: Final = {
 }
 """Which reason is named where several vetoes stand: the first in this order."""
 
+_IS_REASON: Final = np.isin(np.arange(256), list(Reason))
 _ELSEWHERE: Final = (Reason.JURISDICTION_UNKNOWN, Reason.JURISDICTION_NOT_COVERED)
 
 _Mask: TypeAlias = NDArray[np.bool_]
@@ -106,34 +107,51 @@ _Failed: TypeAlias = tuple[Reason, _Mask]
 class Decisions:
     """One decision per customer known to the register, for one purpose under one policy. Stays at the unit."""
 
-    subjects: pa.Array = field(repr=False)
-    """`pa.binary(16)`, unique, no nulls."""
+    subjects: SubjectIndex = field(repr=False)
     codes: NDArray[np.uint8] = field(repr=False)
-    """A `Reason` per subject; 0 is allowed, everything else is not."""
+    """A `Reason` per subject, in the order of the index; 0 is allowed, everything else is not."""
     decided_at: datetime
     """The moment whose consent was decided on."""
     purpose: str
     """The purpose decided on; for no other do these decisions hold."""
     policy_digest: str
     """Digest of the policy decided under."""
-    index: SubjectIndex = field(init=False, repr=False)
-    """Finds a subject's decision."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "index", SubjectIndex.over(self.subjects))
         if len(self.subjects) != len(self.codes) or self.codes.dtype != np.uint8:
             raise ValueError("there must be one uint8 code per subject")
-        if not np.isin(self.codes, list(Reason)).all():
+        parts = (self.codes[start : start + AT_ONCE] for start in range(0, len(self.codes), AT_ONCE))
+        if not all(_IS_REASON[part].all() for part in parts):
             raise ValueError("every code must be a Reason")
         to_microseconds(self.decided_at)
         self.codes.flags.writeable = False
 
+    @classmethod
+    def over(
+        cls, subjects: pa.Array, codes: NDArray[np.uint8], decided_at: datetime, purpose: str, policy_digest: str
+    ) -> Self:
+        """Decisions about these subjects, `pa.binary(16)` in any order, each with its code.
+
+        Raises:
+            ValueError: If a subject is null or stands there twice, or not every one has a code.
+        """
+        order, high, low = in_byte_order(subjects)
+        if len(codes) != len(order):
+            raise ValueError("there must be one uint8 code per subject")
+        return cls(SubjectIndex(high, low), codes[order], decided_at, purpose, policy_digest)
+
     def allow(self, subjects: pa.Array) -> NDArray[np.bool_]:
         """Whether each of `subjects` may be counted. A missing or unknown subject may not."""
-        places = self.index.find(subjects)
+        places = self.subjects.find(subjects)
         allowed: NDArray[np.bool_] = places != ABSENT
         allowed[allowed] = self.codes[places[allowed]] == Reason.ALLOWED
         return allowed
+
+    def pieces(self, size: int = AT_ONCE) -> Iterator[tuple[pa.FixedSizeBinaryArray, NDArray[np.uint8]]]:
+        """All subjects in byte order with their codes, at most `size` at a time."""
+        start = 0
+        for subjects in self.subjects.pieces(size):
+            yield subjects, self.codes[start : (start := start + len(subjects))]
 
     def commitment(self, salt: bytes, policy_digest: str) -> str:
         """A salted commitment to every single decision: SHA-256 in hex, safe to write into a ledger.
@@ -157,9 +175,9 @@ class Decisions:
         for text in (policy_digest, self.purpose, str(to_microseconds(self.decided_at))):
             digest.update(_with_length(text.encode()))
         digest.update(len(self.subjects).to_bytes(8, "big"))
-        for some in self.index.sorted_bytes():
-            digest.update(some)
-        digest.update(self.index.in_order(self.codes).tobytes())
+        for some in self.subjects.pieces():
+            digest.update(some.buffers()[1])
+        digest.update(np.ascontiguousarray(self.codes).data)
         return digest.hexdigest()
 
 
@@ -226,12 +244,43 @@ def decide(state: ConsentState, policy: Policy, purpose: str, now: datetime) -> 
         PolicyError: If the policy says nothing about the purpose: what is not allowed is denied.
         ValueError: If `now` lies before the moment of `state`, which may then count events that came later.
     """
-    rule = policy.rule(purpose)
-    moment = to_microseconds(now)
-    if moment < to_microseconds(state.folded_at):
-        raise ValueError("the consent state was folded at a later moment than the one to decide for")
-    codes = judge(state.by_purpose[Purpose(purpose)], rule, moment)
-    return Decisions(state.subjects, codes, now, purpose, policy.digest)
+    return decide_each([state], policy, purpose, now)
+
+
+def decide_each(
+    states: Iterable[ConsentState],
+    policy: Policy,
+    purpose: str,
+    now: datetime,
+    words: Callable[[], Words] = WordsInMemory,
+) -> Decisions:
+    """The same of customers who come some at a time, in byte order. Of each their key and their code are kept.
+
+    Args:
+        states: No customer is in two of them, and those of a later one come later in byte order.
+        policy: The one in force.
+        purpose: What they may be counted for, or not.
+        now: The moment to decide for.
+        words: Makes a place for words of their keys.
+
+    Raises:
+        PolicyError, ValueError: As `decide`; a ValueError also if the customers are out of order.
+    """
+    rule, moment = policy.rule(purpose), to_microseconds(now)
+    high, low, codes = words(), words(), bytearray()
+    for state in states:
+        if moment < to_microseconds(state.folded_at):
+            raise ValueError("the consent state was folded at a later moment than the one to decide for")
+        for place, some in zip((high, low), words_of(state.subjects), strict=True):
+            place.add(some)
+        codes += judge(state.by_purpose[Purpose(purpose)], rule, moment).tobytes()
+
+    def let_go() -> None:
+        high.let_go()
+        low.let_go()
+
+    subjects = SubjectIndex(high.whole(), low.whole(), let_go)
+    return Decisions(subjects, np.frombuffer(codes, np.uint8), now, purpose, policy.digest)
 
 
 def judge(standing: PurposeState, rule: PurposeRule, moment: int) -> NDArray[np.uint8]:
@@ -282,7 +331,7 @@ def tally(table: Table, decisions: Decisions) -> Mapping[Reason, int]:
     unknown = pa.array([], SUBJECT_TYPE)
     for batch in table.batches():
         subjects = batch.column(SUBJECT).drop_null()
-        places = decisions.index.find(subjects)
+        places = decisions.subjects.find(subjects)
         seen[places[places != ABSENT]] = True
         unknown = pa.concat_arrays([unknown, subjects.filter(pa.array(places == ABSENT))]).unique()
     counts = np.bincount(decisions.codes[seen], minlength=max(Reason) + 1)

@@ -1,11 +1,11 @@
 """`SubjectIndex`: where each of a fixed list of customers stands, for many batches of rows. Pure, exact.
 
-Arrow's own `is_in` builds its hash table anew for every batch; here a million customers are sorted once.
+Arrow's own `is_in` builds its hash table anew for every batch; here millions of customers are in order once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,66 +14,143 @@ from numpy.typing import NDArray
 ABSENT: Final = -1
 """Place of a customer who is not in the list, and of a row without one."""
 
-_AT_ONCE: Final = 2**16
+AT_ONCE: Final = 2**16
+"""Customers looked through at a time, where that takes memory for each."""
+
+NEAR: Final = 2**18
+"""How far apart in the list customers may stand who are looked up together: 4 megabytes of a file."""
 
 _WORD_BYTES: Final = 8
 _KEY_BYTES: Final = 2 * _WORD_BYTES
 """Length of a customer's key in a table; whoever reads a policy need not know tables for that."""
 
 
+class Words(Protocol):
+    """A place for the first words of customers' keys, or for the second ones, which come some at a time."""
+
+    def add(self, words: NDArray[np.uint64]) -> None:
+        """Put these after those that are there."""
+        ...
+
+    def whole(self) -> NDArray[np.uint64]:
+        """All of them, read-only; none can be added any more."""
+        ...
+
+    def let_go(self) -> None:
+        """Nothing of `whole` is needed for now: it may leave memory until it is."""
+        ...
+
+
+class WordsInMemory:
+    """Words in memory: 8 bytes each, and little more while they grow."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def add(self, words: NDArray[np.uint64]) -> None:
+        """As `Words.add`."""
+        self._bytes += words.tobytes()
+
+    def whole(self) -> NDArray[np.uint64]:
+        """As `Words.whole`."""
+        return np.frombuffer(memoryview(self._bytes).toreadonly(), np.uint64)
+
+    def let_go(self) -> None:
+        """Nothing: they stay."""
+
+
+def _nothing() -> None:
+    """Lets go of nothing: what is in memory stays."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SubjectIndex:
-    """Unique subjects in byte order, as two big-endian words each."""
+    """Unique subjects in byte order, as two words each: 16 bytes a customer, in memory or in a mapped file.
+
+    Raises:
+        ValueError: If they are out of order, or one stands there twice.
+    """
 
     high: NDArray[np.uint64] = field(repr=False)
     """First word, ascending."""
     low: NDArray[np.uint64] = field(repr=False)
     """Second word, ascending among equal first words."""
-    places: NDArray[np.int64] | None = field(repr=False)
-    """Where the subject stood in the list; None if that was in byte order, as it is where millions are folded."""
-    longest_run: int
-    """Most subjects with the same first word: 1, unless two keyed hashes collide in 64 bits."""
+    let_go: Callable[[], None] = field(default=_nothing, repr=False)
+    """Called when nothing of both is needed for now: what maps a file may let go of it."""
+
+    fences: NDArray[np.uint64] = field(init=False, repr=False)
+    """Every NEARth first word, in memory."""
+
+    def __post_init__(self) -> None:
+        for start in range(0, len(self.high), AT_ONCE):
+            part = slice(max(start - 1, 0), start + AT_ONCE)
+            high, low = self.high[part], self.low[part]
+            if not ((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1]))).all():
+                raise ValueError("subjects must stand in the list in byte order, and once only")
+            self.let_go()
+        object.__setattr__(self, "fences", np.fromiter(self._fences(), np.uint64))
+
+    def _fences(self) -> Iterator[np.uint64]:
+        for place in range(NEAR, len(self.high), NEAR):
+            yield self.high[place]
+            self.let_go()
 
     @classmethod
     def over(cls, subjects: pa.Array) -> Self:
-        """The index over `pa.binary(16)` values.
+        """The index over `pa.binary(16)` values in any order.
 
         Raises:
             ValueError: If the subjects are of another type, one is null, or one stands there twice.
         """
-        if subjects.type != pa.binary(_KEY_BYTES) or subjects.null_count:
-            raise ValueError("subjects must be binary(16) without nulls")
-        places, high, low = _in_byte_order(subjects)
-        if _repeats(high, low).any():
-            raise ValueError("a subject may stand in the list once only")
-        starts = np.flatnonzero(np.concatenate(([True], high[1:] != high[:-1], [True])))
-        moved = None if (places[1:] > places[:-1]).all() else places
-        return cls(high, low, moved, int(np.diff(starts).max(initial=0)) if len(high) else 0)
+        _, high, low = in_byte_order(subjects)
+        return cls(high, low)
 
     def find(self, subjects: pa.Array) -> NDArray[np.int64]:
-        """The place of each subject in the list; `ABSENT` for null and for who is not there."""
-        high, low = _words(subjects)
+        """The place of each subject among those of the list in byte order; `ABSENT` for null and for who is not there.
+
+        The walk goes through the list once, in its order.
+        """
+        high, low = words_of(subjects)
         present = subjects.is_valid().to_numpy(zero_copy_only=False)
-        # Asked in order, the search walks through the list once instead of leaping about in it.
-        order = np.argsort(high)
-        first = np.empty(len(high), dtype=np.int64)
-        first[order] = np.searchsorted(self.high, high[order])
+        order = np.flatnonzero(present)[np.argsort(high[present])]
         found = np.full(len(subjects), ABSENT, dtype=np.int64)
-        for step in range(self.longest_run):
-            at = np.minimum(first + step, len(self.high) - 1)
-            hit = present & (self.high[at] == high) & (self.low[at] == low)
-            found[hit] = at[hit] if self.places is None else self.places[at[hit]]
+        # Who has the first word of a fence is searched for before it, where the first of several with that word may be.
+        cuts = np.searchsorted(high[order], self.fences, side="right")
+        for number, some in enumerate(np.split(order, cuts)):
+            if len(some) and len(self.high):
+                found[some] = self._find(high[some], low[some], number * NEAR)
+                self.let_go()
         return found
 
-    def sorted_bytes(self) -> Iterator[bytes]:
-        """All subjects, one after the other, in byte order; some at a time."""
-        for start in range(0, len(self.high), _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
-            yield np.stack((self.high[some], self.low[some]), axis=1).astype(">u8").tobytes()
+    def _find(self, high: NDArray[np.uint64], low: NDArray[np.uint64], start: int) -> NDArray[np.int64]:
+        """The place of each; first words ascend. Where keyed hashes agree in 64 bits, their second words decide.
 
-    def in_order(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """What stands beside the list, one for each subject, in byte order of the subjects."""
-        return codes if self.places is None else codes[self.places]
+        Args:
+            high: First words; the first place of the list without a smaller one is one of the NEAR from `start` on, or
+                the one after them.
+            low: Second words.
+            start: A place.
+        """
+        last = len(self.high) - 1
+        places = np.minimum(start + np.searchsorted(self.high[start : start + NEAR], high), last)
+        further = np.flatnonzero((self.high[places] == high) & (self.low[places] < low) & (places < last))
+        while len(further):
+            places[further] += 1
+            at = places[further]
+            further = further[(self.high[at] == high[further]) & (self.low[at] < low[further]) & (at < last)]
+        places[(self.high[places] != high) | (self.low[places] != low)] = ABSENT
+        return places
+
+    def pieces(self, size: int = AT_ONCE) -> Iterator[pa.FixedSizeBinaryArray]:
+        """All subjects in byte order, as `pa.binary(16)`; at most `size` at a time."""
+        for start in range(0, len(self.high), size):
+            some = slice(start, start + size)
+            both = np.stack((self.high[some], self.low[some]), axis=1).astype(">u8")
+            self.let_go()
+            yield pa.FixedSizeBinaryArray.from_buffers(pa.binary(_KEY_BYTES), len(both), [None, pa.py_buffer(both)])
+
+    def __len__(self) -> int:
+        return len(self.high)
 
 
 def distinct(subjects: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
@@ -81,16 +158,22 @@ def distinct(subjects: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
 
     Several times as fast as Arrow's dictionary of a million subjects.
     """
-    order, high, low = _in_byte_order(subjects)
+    order, high, low = in_byte_order(subjects)
     is_new = ~_repeats(high, low)
     places = np.empty(len(subjects), dtype=np.int64)
     places[order] = np.cumsum(is_new) - 1
     return subjects.take(pa.array(order[is_new])), places
 
 
-def _in_byte_order(subjects: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint64]]:
-    """Places of the subjects in byte order, and their words in that order."""
-    high, low = _words(subjects)
+def in_byte_order(subjects: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint64]]:
+    """Places of the subjects in byte order, and their words in that order.
+
+    Raises:
+        ValueError: If the subjects are of another type, or one is null.
+    """
+    if subjects.type != pa.binary(_KEY_BYTES) or subjects.null_count:
+        raise ValueError("subjects must be binary(16) without nulls")
+    high, low = words_of(subjects)
     places = np.argsort(high)
     # Where keyed hashes agree in 64 bits their second words decide, which takes ten times as long.
     if (_repeats(high[places]) & ~_repeats(low[places])).any():
@@ -107,8 +190,8 @@ def _repeats(*columns: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return same
 
 
-def _words(subjects: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Both words of each subject; whatever bytes lie there for a null."""
+def words_of(subjects: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Both words of each subject, shape (subjects,) each; whatever bytes lie there for a null."""
     words_per_subject = _KEY_BYTES // _WORD_BYTES
     if not len(subjects):
         return np.zeros(0, np.uint64), np.zeros(0, np.uint64)

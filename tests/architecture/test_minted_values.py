@@ -29,7 +29,7 @@ def empty_table() -> Table:
 
 def decisions() -> Decisions:
     nobody = pa.array([], pa.binary(16))
-    return Decisions(nobody, np.array([], np.uint8), datetime(2026, 1, 1, tzinfo=UTC), "purpose", "digest")
+    return Decisions.over(nobody, np.array([], np.uint8), datetime(2026, 1, 1, tzinfo=UTC), "purpose", "digest")
 
 
 def statistic() -> Sensitive:

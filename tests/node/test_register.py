@@ -103,7 +103,7 @@ def test_an_import_that_fails_halfway_leaves_nothing(register: Register) -> None
 
 
 def test_many_events_come_back_in_several_batches(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(register_module, "_CHUNK_ROWS", 3)
+    monkeypatch.setattr(register_module, "CHUNK_ROWS", 3)
     register.append_events(replace(GIVEN, subject=someone(number)) for number in range(7))
     assert register.events(STATISTICS).num_rows == 7
 

@@ -90,6 +90,33 @@ class RegisterContract(ABC):
         assert sorted(register.events(STATISTICS)["purpose"].to_pylist()) == ["*", "fedseg:SegmentStatistics"]
         assert sorted(register.events(ACTIVATION)["purpose"].to_pylist()) == ["*", "fedseg:SegmentActivation"]
 
+    def test_events_come_in_the_byte_order_of_their_subjects(
+        self, register: ConsentRegister, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in ("register", "postgres"):
+            monkeypatch.setattr(f"fedseg.node.consent.{module}.CHUNK_ROWS", 3)
+        people = [bytes([first]) + bytes([last] * 15) for first in (0x80, 0, 0x7F, 0xFF) for last in (1, 0, 255)]
+        register.append_events([replace(one, subject=who) for who in people for one in (GIVEN, OBJECTION, REFUSED)])
+        register.take_in(delivery(unread=frozenset({people[0], people[5], b"\x01" * 16, b"\xfe" * 16})))
+        batches = list(register.events_in_order(STATISTICS))
+        assert len(batches) > 5
+        assert all(batch.num_rows <= 3 and batch.schema == EVENT_SCHEMA for batch in batches)
+        said = [one for batch in batches for one in batch.to_pylist()]
+        assert [one["subject"] for one in said] == sorted(one["subject"] for one in said)
+        assert rows(register.events(STATISTICS)) == sorted(map(str, said))
+        assert sum(one["kind"] == UNREAD for one in said) == 4
+
+    def test_events_that_nobody_asks_for_any_more_keep_nobody_waiting(
+        self, register: ConsentRegister, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in ("register", "postgres"):
+            monkeypatch.setattr(f"fedseg.node.consent.{module}.CHUNK_ROWS", 1)
+        register.append_events([GIVEN, replace(GIVEN, subject=BEN)])
+        events = register.events_in_order(STATISTICS)
+        assert next(events).num_rows == 1
+        events.close()
+        assert register.append_events([OBJECTION]) == 1
+
     def test_an_event_that_arrives_twice_is_stored_once(self, register: ConsentRegister) -> None:
         assert register.append_events([GIVEN, GIVEN, OBJECTION]) == 2
         assert register.append_events([OBJECTION, replace(GIVEN, notice_version=4)]) == 1

@@ -31,7 +31,7 @@ def reason(home: NodeHome, identifier: bytes = b"north-7") -> Reason:
     policy = load_policy(home.policy_document())
     with home.register() as register:
         decisions = decide_now(home, register, policy, next(iter(policy.purposes)), NOW + timedelta(seconds=1))
-    (place,) = decisions.index.find(pa.array([subject_key(identifier, home.subject_secret)], pa.binary(16)))
+    (place,) = decisions.subjects.find(pa.array([subject_key(identifier, home.subject_secret)], pa.binary(16)))
     return Reason(decisions.codes[place])
 
 

@@ -27,6 +27,7 @@ from fedseg.node.sources.spark_parts import PART, decided, each_once
 from fedseg.node.sources.spark_tasks import Count
 from fedseg.policy.document import load_policy
 from fedseg.policy.gate import Decisions, admit
+from fedseg.table import SUBJECT_TYPE
 from tests.small_federation import NOW, SmallFederation, blobs, names_of, some_request
 
 SOCKET = "unix:/run/fedseg-spark/connect.sock"
@@ -73,7 +74,9 @@ def answers(
     """What the tasks answer that Spark would run, the parts in some order."""
     batches = table.select(["customer", *count.columns]).to_batches(max_chunksize=rows)
     keyed = list(spark_tasks.keyed(iter(batches), secret=home.subject_secret, parts=parts))
-    divided = pa.concat_tables([pa.Table.from_batches(keyed), decided(decisions, parts)], promote_options="default")
+    divided = pa.concat_tables(
+        [pa.Table.from_batches(keyed), *decided(decisions, parts, rows)], promote_options="default"
+    )
     found: list[tuple[int, bytes]] = []
     for number in reversed(range(parts)):
         part = divided.filter(pa.compute.equal(divided[PART], number)).to_batches(max_chunksize=rows)
@@ -120,7 +123,8 @@ def test_who_may_not_be_counted_is_not(federation: SmallFederation, decisions: D
     home, table = federation.home("north"), rows_of("north", 60, 3)
     nobody = replace(decisions, codes=np.ones_like(decisions.codes))
     assert not added_up(answers(home, table, nobody, count, 3), count, 3).any()
-    unknown = Decisions(decisions.subjects[:0], decisions.codes[:0], NOW, decisions.purpose, decisions.policy_digest)
+    nothing = pa.array([], SUBJECT_TYPE)
+    unknown = Decisions.over(nothing, decisions.codes[:0], NOW, decisions.purpose, decisions.policy_digest)
     assert not added_up(answers(home, table, unknown, count, 3), count, 3).any()
 
 

@@ -256,7 +256,7 @@ def test_decisions_of_another_form_are_never_born() -> None:
     good: dict[str, Any] = {
         "subjects": subjects, "codes": codes, "decided_at": NOW, "purpose": STATISTICS, "policy_digest": POLICY.digest,
     }  # fmt: skip
-    assert Decisions(**good).codes.tolist() == [0, 0]
+    assert Decisions.over(**good).codes.tolist() == [0, 0]
     broken: dict[str, tuple[dict[str, Any], str]] = {
         "type": ({"subjects": pa.array([b"a", b"b"])}, "binary"),
         "null": ({"subjects": pa.array([b"a" * 16, None], SUBJECT_TYPE)}, "without nulls"),
@@ -268,7 +268,7 @@ def test_decisions_of_another_form_are_never_born() -> None:
     }
     for change, why in broken.values():
         with pytest.raises(ValueError, match=why):
-            Decisions(**{**good, **change})
+            Decisions.over(**{**good, **change})
 
 
 def test_decisions_cannot_be_changed_and_show_nobody(event: Maker) -> None:

@@ -1,11 +1,11 @@
 """The index of subjects: finds exactly who is there, also when keys collide in their first half."""
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedseg.policy import lookup
 from fedseg.policy.lookup import ABSENT, SubjectIndex, distinct
 from fedseg.table import SUBJECT_TYPE
 
@@ -15,14 +15,43 @@ subjects = st.builds(lambda high, low: high + low, halves, halves)
 
 
 @given(st.lists(subjects, unique=True), st.lists(st.none() | subjects), st.integers(0, 3))
-def test_each_subject_is_found_where_it_stands(known: list[bytes], asked: list[bytes | None], skipped: int) -> None:
-    index = SubjectIndex.over(pa.array(known, SUBJECT_TYPE))
+def test_each_subject_is_found_at_its_place_in_byte_order(
+    known: list[bytes], asked: list[bytes | None], skipped: int
+) -> None:
+    index, ordered = SubjectIndex.over(pa.array(known, SUBJECT_TYPE)), sorted(known)
     places = index.find(pa.array(asked, SUBJECT_TYPE)[skipped:])
-    expected = [known.index(one) if one in known else ABSENT for one in asked[skipped:]]
-    assert places.tolist() == expected
-    assert b"".join(index.sorted_bytes()) == b"".join(sorted(known))
-    numbers = np.arange(len(known), dtype=np.uint8)
-    assert index.in_order(numbers).tolist() == [known.index(one) for one in sorted(known)]
+    assert places.tolist() == [ordered.index(one) if one in known else ABSENT for one in asked[skipped:]]
+    for size in (1, 2, 100):
+        pieces = [piece.to_pylist() for piece in index.pieces(size)]
+        assert [one for piece in pieces for one in piece] == ordered
+        assert all(len(piece) <= size for piece in pieces)
+
+
+@given(st.lists(subjects, unique=True), st.lists(st.none() | subjects), st.integers(1, 3))
+def test_customers_far_from_each_other_in_the_list_are_found_too(
+    known: list[bytes], asked: list[bytes | None], near: int
+) -> None:
+    used: list[None] = []
+    ordered = SubjectIndex.over(pa.array(known, SUBJECT_TYPE))
+    wanted = pa.array(asked, SUBJECT_TYPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lookup, "NEAR", near)
+        index = SubjectIndex(ordered.high, ordered.low, lambda: used.append(None))
+        used.clear()
+        found = index.find(wanted).tolist()
+    assert found == ordered.find(wanted).tolist()
+    assert bool(used) == (bool(known) and any(one is not None for one in asked))
+
+
+@pytest.mark.parametrize("order", [[0, 0], [1, 0], [0, 2, 1], [0, 1, 1]])
+def test_words_out_of_order_are_no_list(order: list[int]) -> None:
+    ascending = SubjectIndex.over(pa.array([bytes(15) + b"\x01", bytes(7) + b"\x01" * 9, b"\xff" * 16], SUBJECT_TYPE))
+    with pytest.raises(ValueError, match="in byte order, and once only"):
+        SubjectIndex(ascending.high[order], ascending.low[order])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lookup, "AT_ONCE", 1)
+        with pytest.raises(ValueError, match="in byte order, and once only"):
+            SubjectIndex(ascending.high[order], ascending.low[order])
 
 
 @given(st.lists(subjects), st.integers(0, 3))
@@ -57,4 +86,4 @@ def test_an_empty_array_without_memory_is_an_empty_list() -> None:
 
 
 def test_the_repr_shows_nobody() -> None:
-    assert repr(SubjectIndex.over(pa.array([b"a" * 16], SUBJECT_TYPE))) == "SubjectIndex(longest_run=1)"
+    assert repr(SubjectIndex.over(pa.array([b"a" * 16], SUBJECT_TYPE))) == "SubjectIndex()"

@@ -47,7 +47,8 @@ UNREAD: Final = "(a line that could not be read)"
 """Kind of event of a customer of whom a line of a partial import could not be read: unknown, so that it denies."""
 
 _NAME: Final = "consent register"
-_CHUNK_ROWS: Final = 65_536
+CHUNK_ROWS: Final = 2_048
+"""Events fetched at a time: as objects of Python, so few that a processor's cache holds them."""
 _CACHE_KIB: Final = 262_144
 """Changed pages are kept in memory up to this, so that rounds may read the register until an import is committed."""
 
@@ -175,6 +176,10 @@ class ConsentRegister(Protocol):
 
     def events(self, purpose: str) -> pa.Table:
         """All events about a purpose, about every purpose, and of unknown scopes."""
+        ...
+
+    def events_in_order(self, purpose: str) -> Generator[pa.RecordBatch]:
+        """The same, some at a time, in the byte order of their subjects."""
         ...
 
     def events_of(self, subject: bytes) -> list[dict[str, str | None]]:
@@ -311,14 +316,21 @@ class Register:
 
         For each customer of whom a line could not be read there is one of the unknown kind `UNREAD`, for every purpose.
         """
+        return pa.Table.from_batches(self.events_in_order(purpose), EVENT_SCHEMA)
+
+    def events_in_order(self, purpose: str) -> Generator[pa.RecordBatch]:
+        """The same events as they were when the first is asked for, in the byte order of their subjects.
+
+        Nobody else can use the register's connection until the last was given, or the iterator is closed.
+        """
         with self._transaction(_READ) as connection:
             cursor = connection.execute(
                 "SELECT subject, purpose, kind, event_time, recorded_at, nullif(valid_until, ?), notice_version"
                 " FROM event WHERE purpose NOT IN (SELECT value FROM json_each(?))"
-                " UNION ALL SELECT subject, ?, ?, imported_at, imported_at, NULL, 0 FROM unread",
+                " UNION ALL SELECT subject, ?, ?, imported_at, imported_at, NULL, 0 FROM unread ORDER BY 1",
                 (NO_END, json.dumps(other_purposes(purpose)), EVERY_PURPOSE, UNREAD),
             )
-            return pa.Table.from_batches(batches_of(iter(lambda: cursor.fetchmany(_CHUNK_ROWS), [])), EVENT_SCHEMA)
+            yield from batches_of(iter(lambda: cursor.fetchmany(CHUNK_ROWS), []))
 
     def events_of(self, subject: bytes) -> list[dict[str, str | None]]:
         """LOCAL: all events about one customer with their evidence, as text; for the customer alone."""

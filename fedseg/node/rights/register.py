@@ -34,6 +34,7 @@ APPLICATION_ID: Final = 0x46535252
 """Marks the file: "FSRR"."""
 SCHEMA_VERSION: Final = 3
 _NAME: Final = "register of requests"
+_CHUNK_ROWS: Final = 2_048
 
 _REQUEST: Final = TypeAdapter(SubjectRequest)
 
@@ -246,10 +247,12 @@ class RightsRegister:
         return found[0]
 
     def suppressed(self) -> pa.Array:
-        """Everybody who must not be counted again: `pa.binary(16)`, unique."""
+        """Everybody who must not be counted again: `pa.binary(16)`, unique, in byte order."""
         with self._reading() as connection:
-            rows = connection.execute("SELECT subject FROM suppression ORDER BY subject").fetchall()
-        return pa.array([subject for (subject,) in rows], SUBJECT_TYPE)
+            rows = connection.execute("SELECT subject FROM suppression ORDER BY subject")
+            some = iter(lambda: rows.fetchmany(_CHUNK_ROWS), [])
+            chunks = [pa.array([subject for (subject,) in chunk], SUBJECT_TYPE) for chunk in some]
+        return pa.concat_arrays([pa.array([], SUBJECT_TYPE), *chunks])
 
     def certificate(self, request: str) -> StoredCertificate | None:
         """The certificate of a request; None if there is none (yet)."""

@@ -40,12 +40,16 @@ def parts_of(keys: pa.FixedSizeBinaryArray, parts: int) -> NDArray[np.int32]:
     return (words % np.uint64(parts)).astype(np.int32)
 
 
-def decided(decisions: Decisions, parts: int) -> pa.Table:
-    """A line for each decision, and one for each part."""
-    numbers = np.concatenate([parts_of(decisions.subjects, parts), np.arange(parts, dtype=np.int32)])
-    keys = [decisions.subjects.cast(pa.binary()), pa.nulls(parts, pa.binary())]
-    codes = [pa.array(decisions.codes.astype(np.int16)), pa.nulls(parts, pa.int16())]
-    return pa.table({PART: numbers, KEY: pa.chunked_array(keys), CODE: pa.chunked_array(codes)})
+def decided(decisions: Decisions, parts: int, size: int) -> Iterator[pa.Table]:
+    """A line for each part, in the first table, and one for each decision, of which a table has at most `size`."""
+    numbers = np.arange(parts, dtype=np.int32)
+    first = pa.table({PART: numbers, KEY: pa.nulls(parts, pa.binary()), CODE: pa.nulls(parts, pa.int16())})
+    for subjects, codes in decisions.pieces(size):
+        lines = {PART: parts_of(subjects, parts), KEY: subjects.cast(pa.binary()), CODE: codes.astype(np.int16)}
+        yield pa.concat_tables([first, pa.table(lines)])
+        first = first.slice(parts)
+    if len(first):  # nobody was decided on
+        yield first
 
 
 def each_once(answers: Iterable[tuple[int, bytes]], parts: int, length: int) -> Iterator[NDArray[np.int64]]:

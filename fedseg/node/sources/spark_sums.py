@@ -1,7 +1,8 @@
 """A round's statistic of customers who are in Spark, added up where they are: sums of parts alone come to the node."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -44,7 +45,8 @@ def sum_in_spark(
         parts = _parts(spark, count)
         stored = table.columns(spark, [home.settings.source.subject, *count.columns])
         rows = _divided(stored, home.subject_secret, count, parts)
-        divided = rows.unionByName(_sent(spark, decided(decisions, parts)), allowMissingColumns=True)
+        lines = _sent(spark, decided(decisions, parts, LINES_AT_ONCE))
+        divided = rows.unionByName(lines, allowMissingColumns=True)
         tasks = run(divided.repartitionById(parts, PART), spark_tasks.sums, SUMMED, count=count)
         answers = each_once(tasks.toLocalIterator(), parts, request.cells * lattice.width(dimensions))
         return whole_of(answers, dimensions, request, lattice)
@@ -74,14 +76,14 @@ def _parts(spark: "SparkSession", count: Count) -> int:
     return said or int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
 
 
-def _sent(spark: "SparkSession", lines: pa.Table) -> "DataFrame":
-    """The lines in Spark; no call holds more than `LINES_AT_ONCE`."""
-    some = [spark.createDataFrame(lines.slice(start, LINES_AT_ONCE)) for start in range(0, len(lines), LINES_AT_ONCE)]
-    return (
-        some[0]
-        if len(some) == 1
-        else reduce(lambda one, other: one.union(other), (one.localCheckpoint() for one in some))
-    )
+def _sent(spark: "SparkSession", lines: Iterator[pa.Table]) -> "DataFrame":
+    """The lines in Spark, a table in a call. Of several it keeps each until all are used, and none stays here."""
+    frames = map(spark.createDataFrame, lines)
+    first, second = next(frames), next(frames, None)
+    if second is None:
+        return first
+    every = chain((first, second), frames)
+    return reduce(lambda one, other: one.union(other), (one.localCheckpoint() for one in every))
 
 
 def _divided(frame: "DataFrame", secret: bytes, count: Count, parts: int) -> "DataFrame":

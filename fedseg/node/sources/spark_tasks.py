@@ -195,4 +195,4 @@ class _Part(_HandedOver):
         """Who of these customers may be counted, once everything was read."""
         keys = [key for batch in self._decided for key in batch.column(KEY).to_pylist()]
         codes = np.concatenate([np.asarray(one.column(CODE), np.uint8) for one in self._decided])
-        return Decisions(pa.array(keys, SUBJECT_TYPE), codes, count.decided_at, count.purpose, count.policy_digest)
+        return Decisions.over(pa.array(keys, SUBJECT_TYPE), codes, count.decided_at, count.purpose, count.policy_digest)
