@@ -3,8 +3,11 @@
 The year is made first, by the real code with a clock of its own: that takes minutes, and is no part of the figures.
 `seconds` is what somebody waits who types the command, its start included; `cpu_seconds` what its processes compute.
 `signature_us` is what one signature takes to check on the same machine at the same time: 0.1 ms and less if it is idle.
+Every number of report.json, the page and ledger.csv is then recomputed from the signed entries without fedseg, as
+`tests/report` does it for fewer days: `numbers` counts those of the first two, `wrong_numbers` what differs in any.
 """
 
+import json
 import os
 import resource
 import subprocess
@@ -16,6 +19,17 @@ from pathlib import Path
 from benchmarks.output import Row, parser, show
 from benchmarks.year import make_year
 from fedseg.ledger.keys import SigningKey
+from tests.report.recomputed_bundle import Bundle
+from tests.report.recomputed_report import (
+    Question,
+    Recomputed,
+    count_numbers,
+    document_faults,
+    page_faults,
+    spreadsheet_faults,
+)
+
+PERIOD = "2026"
 
 _SIGNATURES = 2000
 
@@ -39,7 +53,7 @@ def _measured(bundle: Path, folder: Path, repetitions: int) -> Row:
     waited, computed = list[float](), list[float]()
     for number in range(repetitions):
         before, started = _children(), time.perf_counter()
-        command = ["report", "--from", str(bundle), "--period", "2026", "--out", str(folder / f"desk-{number}")]
+        command = ["report", "--from", str(bundle), "--period", PERIOD, "--out", str(folder / f"desk-{number}")]
         subprocess.run([sys.executable, "-m", "fedseg", *command], check=True, stdout=subprocess.DEVNULL)
         waited.append(time.perf_counter() - started)
         computed.append(_children() - before)
@@ -52,6 +66,19 @@ def _measured(bundle: Path, folder: Path, repetitions: int) -> Row:
         "cpu_seconds_best": min(computed),
         "signature_us": _signature_seconds() * 1e6,
         "page_kb": round((folder / "desk-0" / "report.html").stat().st_size / 1e3),
+        **_recomputed(folder / "desk-0"),
+    }
+
+
+def _recomputed(folder: Path) -> Row:
+    """How many numbers a report has, and how many are not what the entries in its bundle give."""
+    report = Recomputed(Bundle.read((folder / "bundle.zip").read_bytes()), Question(PERIOD))
+    document, page = json.loads((folder / "report.json").read_bytes()), (folder / "report.html").read_text("utf-8")
+    spreadsheet = (folder / "ledger.csv").read_text("utf-8")
+    wrong = [*document_faults(document, report.document), *page_faults(page, report)]
+    return {
+        "numbers": count_numbers(document, page),
+        "wrong_numbers": len([*wrong, *spreadsheet_faults(spreadsheet, report)]),
     }
 
 

@@ -153,6 +153,7 @@ def make_year(
     profile: str = "short",
     month: int = MONTH,
     noise: NoiseSource | None = None,
+    rho_caps: tuple[str, str] = ("8/1", "10/1"),
 ) -> Year:
     """One plan a day, answered by all units; policies change in the middle, some plans are refused, one is revoked.
 
@@ -163,6 +164,7 @@ def make_year(
         profile: Of the plans' rounds.
         month: In the middle of so many days a plan is refused, and another approved and revoked.
         noise: The system's, unless said.
+        rho_caps: The limit of all units' first policy, and of the one from the middle on.
     """
     source, key = noise or SystemNoise(), SigningKey.generate()
     everyone = [Unit(f"unit-{number}", CUSTOMERS + number, source) for number in range(units)]
@@ -170,7 +172,7 @@ def make_year(
     for number in range(days):
         day = (start + timedelta(days=number)).isoformat()
         if number in (0, days // 2):
-            document = POLICY.format(notice=1 + (number > 0), rho_cap=f"{10 if number else 8}/1").encode()
+            document = POLICY.format(notice=1 + (number > 0), rho_cap=rho_caps[number > 0]).encode()
             for unit in everyone:
                 unit.adopt(document)
         plan_document = _plan(everyone, day, profile)

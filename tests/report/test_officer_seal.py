@@ -5,7 +5,6 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,14 +14,7 @@ from fedseg.errors import DataError, FedsegError, SettingsError, StorageError, V
 from fedseg.report.officer import pack
 from fedseg.report.officer.evidence import gather
 from fedseg.report.officer.pack import Question, check, make, signed_off, write
-
-GAME = {"name": "noise", "question": "was it there", "guesses": 800, "allowed": 0.76, "right_at_least": 0.7}
-GAME |= {"rho": 1.0, "rho_at_least": 0.5}
-
-
-def audit_file(**changes: Any) -> bytes:
-    data = {"software": "fedseg 0.1.0", "violated": False, "false_alarm": 1e-6, "games": [GAME]} | changes
-    return json.dumps({"schema_version": 1, "status": "ok", "exit_code": 0, "data": data}).encode()
+from tests.report.noise_audit_file import GAME, audit_file
 
 
 def flipped(data: bytes, place: int) -> bytes:
