@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.year import make_year
+from fedseg import __version__
 from fedseg.cli.main import run_command
 from fedseg.errors import DataError, FedsegError, SettingsError, StorageError, VerificationError
-from fedseg.report.officer import pack
 from fedseg.report.officer.evidence import gather
 from fedseg.report.officer.pack import Question, check, make, signed_off, write
 from tests.report.noise_audit_file import GAME, audit_file
@@ -78,10 +78,36 @@ def test_a_file_that_the_evidence_does_not_give_is_found(copied: Path) -> None:
         check(copied)
 
 
-def test_a_report_of_another_version_is_not_compared(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "__version__", "9.9.9")
+@pytest.mark.parametrize("rest", ["", ', "a field of that version": 1'])
+def test_of_a_report_by_another_version_both_are_named_and_what_each_can_check(
+    copied: Path, rest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heading = f'{{"schema_version": 2, "kind": "fedseg-officer-report", "software": "fedseg 9.9.9"{rest}}}'
+    (copied / "report.json").write_text(heading, encoding="utf-8")
 
-    with pytest.raises(SettingsError, match="another version"):
+    assert run_command(["report", "--check", str(copied)], debug=False) == 2
+
+    said = capsys.readouterr().err
+    assert f"the report is of fedseg 9.9.9, and this is fedseg {__version__}" in said
+    assert "nothing was compared, and nothing was found to be wrong" in said
+    assert "pip install fedseg==9.9.9" in said
+    assert f"fedseg audit verify {copied / 'bundle.zip'}" in said
+
+
+@pytest.mark.parametrize("software", ["fedseg", "fedseg 1; rm -rf ~", "fedseg 9\n", "other 0.1.0", ""])
+def test_what_names_no_version_is_no_report(copied: Path, software: str) -> None:
+    document = json.loads((copied / "report.json").read_bytes()) | {"software": software}
+    (copied / "report.json").write_text(json.dumps(document), encoding="utf-8")
+
+    with pytest.raises(VerificationError, match="not the one"):
+        check(copied)
+
+
+def test_a_report_in_a_form_that_this_version_does_not_write_was_changed(copied: Path) -> None:
+    text = (copied / "report.json").read_text(encoding="utf-8")
+    (copied / "report.json").write_text(text.replace('"schema_version": 1', '"schema_version": 2'), encoding="utf-8")
+
+    with pytest.raises(VerificationError, match="not the one"):
         check(copied)
 
 

@@ -93,11 +93,11 @@ def check(folder: Path) -> OfficerReport:
 
     Raises:
         VerificationError: If a file is another than its bundle gives, or the evidence itself does not check out.
-        SettingsError: If the folder holds no report, or one of another version of fedseg.
+        SettingsError: If another version of fedseg made it, whose pages only that version makes again.
     """
     document = _read(folder / DOCUMENT, _DOCUMENT_LIMIT_BYTES)
+    _require_same_version(document, folder)
     stated = parse_document(document)
-    _require_same_software(stated)
     noise = folder / NOISE
     question = Question(
         period=None if stated.period.text == ALL else stated.period.text,
@@ -197,9 +197,7 @@ class _SignedOff(_Part):
 class Document(_Part):
     """What of report.json it takes to make the report again."""
 
-    schema_version: int
     kind: Literal["fedseg-officer-report"]
-    software: str
     verified: bool
     period: _Period
     keys: list[_Key]
@@ -222,13 +220,29 @@ def parse_document(document: bytes) -> Document:
     return found
 
 
-def _require_same_software(stated: Document) -> None:
-    if (stated.software, stated.schema_version) != (f"fedseg {__version__}", SCHEMA_VERSION):
+class _Heading(_Part):
+    """What a report.json of any version says first."""
+
+    schema_version: int
+    kind: Literal["fedseg-officer-report"]
+    software: Annotated[str, Field(pattern=r"^fedseg [0-9][0-9A-Za-z.+]{0,39}$")]
+
+
+def _require_same_version(document: bytes, folder: Path) -> None:
+    try:
+        found = _Heading.model_validate_json(document)
+    except ValidationError as error:
+        raise _changed(DOCUMENT, f"it is no {KIND}") from error
+    version = found.software.removeprefix("fedseg ")
+    if version != __version__:
         raise SettingsError(
-            "the report was made by another version of fedseg",
-            why=f"it says {stated.software[:80]!r}, this is fedseg {__version__}; a page may be worded otherwise there",
-            fix="install that version, or check the evidence itself: fedseg audit verify DIR/bundle.zip",
+            f"the report is of fedseg {version}, and this is fedseg {__version__}",
+            why="another version may word a page otherwise, so nothing was compared, and nothing was found to be wrong",
+            fix=f"pip install fedseg=={version} in an environment of its own, and check again with that; this version "
+            f"checks the evidence alone: fedseg audit verify {folder / BUNDLE}",
         )
+    if found.schema_version != SCHEMA_VERSION:
+        raise _changed(DOCUMENT, "this version of fedseg writes another form of it")
 
 
 def _read(path: Path, limit: int) -> bytes:
