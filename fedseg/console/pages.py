@@ -36,6 +36,7 @@ from fedseg.errors import (
     SettingsError,
     VerificationError,
 )
+from fedseg.looks import style_sheet
 from fedseg.node.approvals import approve, approved_digest, deny, end_approval
 from fedseg.node.consent.status import consent_status
 from fedseg.node.decision import Basis
@@ -94,8 +95,8 @@ def application(
         Route("/plans/{plan}/revoke", pages.revoke, methods=["POST"]),
     ]
     files = [
-        Route("/console.css", _sent("console.css", "text/css"), methods=["GET"]),
-        Route("/icon.svg", _sent("icon.svg", "image/svg+xml"), methods=["GET"]),
+        Route("/console.css", _sent(style_sheet(file("console.css")), "text/css"), methods=["GET"]),
+        Route("/icon.svg", _sent(file("icon.svg"), "image/svg+xml"), methods=["GET"]),
     ]
     made = Starlette(
         routes=[*files, Mount(desk.path, routes=routes)],
@@ -372,10 +373,10 @@ def _status_of(error: FedsegError) -> int:
     return 500 if isinstance(error, (DataError, VerificationError)) or type(error) is FedsegError else 409
 
 
-def _sent(name: str, media_type: str) -> Callable[[Request], Response]:
-    """A file that ships with the console; it says nothing about anybody."""
+def _sent(content: str, media_type: str) -> Callable[[Request], Response]:
+    """What ships with the console, and says nothing about anybody."""
 
     def endpoint(_: Request) -> Response:
-        return Response(file(name), media_type=media_type)
+        return Response(content, media_type=media_type)
 
     return endpoint

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from fedseg.console.account import plan_name
+from fedseg.console.account import part_of, plan_name
 from fedseg.errors import FedsegError, TrustError
 from fedseg.ledger.keys import SigningKey
 from fedseg.node.approvals import BudgetForecast, Preflight, forecast_budget, preflight
@@ -21,6 +22,7 @@ from fedseg.privacy.budget import epsilon_of, fraction_text, shown_epsilon
 from fedseg.privacy.entries import ApprovalRules, RefusalBody, Verdict, unit_body
 from fedseg.privacy.signatures import Officer
 from fedseg.privacy.state import Reservation
+from fedseg.report.officer.meaning import loss
 
 
 class Signer(NamedTuple):
@@ -63,6 +65,8 @@ class InboxLine:
     price: BudgetForecast
     epsilon_before: str
     epsilon_after: str
+    left_after: Fraction
+    """Part of the cap that could be approved beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,12 @@ class PlanFacts:
     price: BudgetForecast
     epsilon: Mapping[str, str]
     """Before, after, and at the cap; of this plan at one unit, and in as many as a customer may be in."""
+    guess_unit: Decimal
+    """How often somebody who knows all else guesses right, at most, whether a customer was counted at this unit."""
+    guess_all: Decimal
+    """The same, in as many units as a customer may be in."""
+    left_after: Fraction
+    """Part of the cap that could be approved beside it."""
     checked: Preflight | FedsegError
     """LOCAL: what the unit's own data say; or why the plan cannot be approved."""
     approve: Statement | None
@@ -170,6 +180,9 @@ def plan_of(home: NodeHome, plan_sha256: str, signer: Signer | None, now: dateti
         rounds=_rounds(waiting.plan),
         price=price,
         epsilon=_epsilons(waiting.plan, price),
+        guess_unit=loss(price.rho, waiting.plan.budget.delta).guess,
+        guess_all=loss(price.rho * waiting.plan.max_units_per_customer, waiting.plan.budget.delta).guess,
+        left_after=part_of(price.rho_left_after, price.rho_cap),
         checked=_checked(home, waiting.plan, now),
         approve=statement(home, basis, waiting.plan.digest, Verdict.APPROVE, signs),
         deny=statement(home, basis, waiting.plan.digest, Verdict.DENY, signs),
@@ -216,7 +229,8 @@ def statement(
 def _inbox_line(home: NodeHome, rules: ApprovalRules, waiting: WaitingPlan) -> InboxLine:
     price = forecast_budget(home, waiting.plan)
     before, after = (_shown(rho, price.delta) for rho in (price.rho_reserved_before, price.rho_reserved_after))
-    return InboxLine(waiting, _requester(waiting, rules), price, before, after)
+    left = part_of(price.rho_left_after, price.rho_cap)
+    return InboxLine(waiting, _requester(waiting, rules), price, before, after, left)
 
 
 def _requester(waiting: WaitingPlan, rules: ApprovalRules) -> str:

@@ -53,12 +53,16 @@ def _visible(value: Any) -> Any:
 
 def _percent(part: Fraction) -> str:
     """A part of the budget that is left, rounded down."""
-    return left(part, Fraction(1))
+    return _on_one_line(left(part, Fraction(1)))
 
 
 def _percent_used(part: Fraction) -> str:
     """A part of the budget that is not left, rounded up."""
-    return used(part, Fraction(1))
+    return _on_one_line(used(part, Fraction(1)))
+
+
+def _on_one_line(text: str) -> Markup:
+    return Markup("&nbsp;").join(text.split())
 
 
 def _groups(digits: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fedseg.looks import style_sheet
 from fedseg.privacy.budget import fraction_text, shown_epsilon
 from fedseg.report.facts import collect, to_json
 from fedseg.report.figures import feature, groups, sizes, tones
@@ -59,7 +60,7 @@ def render(facts: ReportFacts) -> str:
         "features": [_figure(place, terms, shown) for place, terms in enumerate(features) if shown],
     }
     page = environment(_FILTERS).get_template("report.html.j2")
-    css = Markup(template("report.css"))  # noqa: S704 (ships with fedseg)
+    css = Markup(style_sheet(template("report.css")))  # noqa: S704 (ships with fedseg)
     return page.render(
         facts=facts, plan=facts.plan, features=features, figures=figures, css=css, on_clipping=ON_CLIPPING, **_ON_BOUNDS
     )

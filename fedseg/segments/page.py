@@ -13,6 +13,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedseg.errors import DataError, StorageError, VerificationError
+from fedseg.looks import style_sheet
 from fedseg.policy.document import Policy
 from fedseg.segments.advice import CLIPPED, ON_CLIPPING, ON_COMPARISON, on_number, on_other, on_stability, suggestions
 from fedseg.segments.allowed import allowed
@@ -137,7 +138,7 @@ def render(
             hints=suggestions(result.findings),
             clipped=CLIPPED,
             on_clipping=ON_CLIPPING if any(sheet.clipped for sheet in sheets) else "",
-            css=Markup(_template("page.css")),  # noqa: S704 (ships with fedseg)
+            css=Markup(style_sheet(_template("page.css"))),  # noqa: S704 (ships with fedseg)
         )
     )
 

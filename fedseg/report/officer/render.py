@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fedseg.looks import style_sheet
 from fedseg.privacy.budget import fraction_text, shown_epsilon
 from fedseg.report.officer.budgets import PACE_DAYS_MIN
 from fedseg.report.officer.chart import HEIGHT, WIDTH, burn_down
@@ -23,7 +24,7 @@ _CERTAIN = Decimal("0.9995")
 
 def render(report: OfficerReport) -> str:
     """The whole page. The same facts give the same bytes."""
-    css = Markup("\n".join([template("report.css"), template("officer/officer.css")]))  # noqa: S704 (ships with fedseg)
+    css = Markup(style_sheet(template("report.css"), template("officer/officer.css")))  # noqa: S704 (ships with fedseg)
     charts = {one.name: burn_down(one, report.period.as_of) for one in report.units}
     scarcest = min(report.units, key=lambda one: one.rho_left / one.rho_cap if one.rho_cap else 0, default=None)
     verdict = NOT_RUN if report.noise_audit is None else FAILED if report.noise_audit.violated else PASSED
