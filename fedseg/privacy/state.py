@@ -391,7 +391,7 @@ def apply_body(state: AccountState, body: UnitBody) -> AccountState:
         KeyError, ValueError: If it contradicts the entries before it.
     """
     after = _apply(state, body)
-    return after if body.day is None else replace(after, newest_day=max(state.newest_day, body.day))
+    return after if body.day is None or body.day <= state.newest_day else replace(after, newest_day=body.day)
 
 
 def _apply(state: AccountState, body: UnitBody) -> AccountState:  # noqa: PLR0911 (one for each kind)
