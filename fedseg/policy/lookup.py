@@ -5,6 +5,7 @@ Arrow's own `is_in` builds its hash table anew for every batch; here millions of
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, Protocol, Self
 
 import numpy as np
@@ -111,15 +112,19 @@ class SubjectIndex:
         The walk goes through the list once, in its order.
         """
         high, low = words_of(subjects)
-        present = subjects.is_valid().to_numpy(zero_copy_only=False)
-        order = np.flatnonzero(present)[np.argsort(high[present])]
-        found = np.full(len(subjects), ABSENT, dtype=np.int64)
+        order = np.argsort(high)
+        high, low = high[order], low[order]
+        places = np.full(len(order), ABSENT, dtype=np.int64)
         # Who has the first word of a fence is searched for before it, where the first of several with that word may be.
-        cuts = np.searchsorted(high[order], self.fences, side="right")
-        for number, some in enumerate(np.split(order, cuts)):
-            if len(some) and len(self.high):
-                found[some] = self._find(high[some], low[some], number * NEAR)
+        cuts = np.searchsorted(high, self.fences, side="right")
+        for number, (first, end) in enumerate(pairwise((0, *cuts.tolist(), len(high)))):
+            if first < end and len(self.high):
+                places[first:end] = self._find(high[first:end], low[first:end], number * NEAR)
                 self.let_go()
+        found = np.empty_like(places)
+        found[order] = places
+        if subjects.null_count:
+            found[subjects.is_null().to_numpy(zero_copy_only=False)] = ABSENT
         return found
 
     def _find(self, high: NDArray[np.uint64], low: NDArray[np.uint64], start: int) -> NDArray[np.int64]:
@@ -133,12 +138,13 @@ class SubjectIndex:
         """
         last = len(self.high) - 1
         places = np.minimum(start + np.searchsorted(self.high[start : start + NEAR], high), last)
-        further = np.flatnonzero((self.high[places] == high) & (self.low[places] < low) & (places < last))
-        while len(further):
+        while True:
+            same, others = self.high[places] == high, self.low[places]
+            further = same & (others < low) & (places < last)
+            if not further.any():
+                break
             places[further] += 1
-            at = places[further]
-            further = further[(self.high[at] == high[further]) & (self.low[at] < low[further]) & (at < last)]
-        places[(self.high[places] != high) | (self.low[places] != low)] = ABSENT
+        places[~same | (others != low)] = ABSENT
         return places
 
     def pieces(self, size: int = AT_ONCE) -> Iterator[pa.FixedSizeBinaryArray]:
