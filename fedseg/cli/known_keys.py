@@ -1,12 +1,20 @@
 """Keys that whoever types a command vouches for, and the files that are held against them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from fedseg.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
     from fedseg.ledger.keys import PublicKey
+
+KeyOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=PUBLICKEY", help="Key of a unit, or of server, known from elsewhere; repeatable."),
+]
+KeysOption = Annotated[Path | None, typer.Option(help="File with such a line for each key; or a plan.", dir_okay=False)]
 
 
 def known_keys(options: list[str], path: Path | None) -> "dict[str, PublicKey]":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedseg.cli.known_keys import known_keys
+from fedseg.cli.known_keys import KeyOption, KeysOption, known_keys
 from fedseg.cli.output import Format, FormatOption, show
 from fedseg.errors import SettingsError
 
@@ -32,13 +32,8 @@ def report(
     ] = None,
     period: Annotated[str | None, typer.Option(help="2026, 2026-Q4 or 2026-11; everything so far unless said.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report; of a run's page, the run's own.")] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=PUBLICKEY", help="Key of a unit, or of server, known from elsewhere; repeatable."),
-    ] = None,
-    keys: Annotated[
-        Path | None, typer.Option(help="File with such a line for each key; or a plan.", dir_okay=False)
-    ] = None,
+    key: KeyOption = None,
+    keys: KeysOption = None,
     signed_off: Annotated[
         Path | None, typer.Option(help="Folder of the last report that was signed off, to compare with.", exists=True)
     ] = None,
