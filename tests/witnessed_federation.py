@@ -14,14 +14,14 @@ from fedseg.audit.proof import EquivocationProof
 from fedseg.clustering.request import request_sha256
 from fedseg.errors import NotWitnessedError, RolledBackError, StepAnsweredError
 from fedseg.federation.witness_wire import decode_asked
-from fedseg.federation.witnessing import Carrier
+from fedseg.federation.witnessing import Carrier, Post
 from fedseg.ledger.checkpoint import parse_checkpoint
 from fedseg.ledger.notes import Note, parse_note
 from fedseg.ledger.reading import read_ledger
 from fedseg.node.contribute import contribute
 from fedseg.node.home import NodeHome
 from fedseg.node.integrity import require_integrity
-from fedseg.node.witnessing import answer, as_witness
+from fedseg.node.witnessing import SERVER_FILE, answer, as_witness
 from fedseg.privacy.noise import SimulatedNoise
 from tests.small_federation import SmallFederation, make_federation, policy_document, some_request
 
@@ -31,6 +31,8 @@ VICTIM = "north"
 def witnessed(path: Path, sizes: Mapping[str, int]) -> SmallFederation:
     """Units of which each has all others as witnesses, of whom more than half must agree; all have approved a plan."""
     made = make_federation(path, sizes, witnessed=True)
+    for home in made.homes:
+        (home.path / SERVER_FILE).write_text(made.server.key.public.to_text(), "utf-8")
     keys = {home.settings.unit: as_witness(home).verifier_key.to_text() for home in made.homes}
     for home in made.homes:
         others = [f"    {name}: {key}\n" for name, key in keys.items() if name != home.settings.unit]
@@ -39,10 +41,10 @@ def witnessed(path: Path, sizes: Mapping[str, int]) -> SmallFederation:
     return made.approve_all()
 
 
-def have_witnessed(federation: SmallFederation) -> bool:
+def have_witnessed(federation: SmallFederation, posts: Mapping[str, Post] | None = None) -> bool:
     """Have the ledgers cosigned and give the units what was signed; whether there was something for all."""
     grid = federation.grid()
-    carrier = Carrier(grid, federation.plan.digest, federation.roster, grid.clock, grid.sleep)
+    carrier = Carrier(grid, federation.plan.digest, federation.roster, grid.clock, grid.sleep, posts or {})
     carried = carrier.carry(60, lambda: None)
     for unit in federation.roster:
         home = federation.home(unit)

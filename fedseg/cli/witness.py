@@ -102,7 +102,7 @@ def cosign(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Cosign a checkpoint by hand, after the same checks, and print it with the cosignature."""
-    from fedseg.deploy.witness import keep_contradiction
+    from fedseg.audit.contradiction import keep_contradiction
     from fedseg.ledger.witness import REQUEST_LIMIT_BYTES, Witness
 
     witness = Witness.open(directory)

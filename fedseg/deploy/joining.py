@@ -18,6 +18,7 @@ from fedseg.deploy.settings import NodeDeployment
 from fedseg.deploy.users import caller
 from fedseg.errors import EnrolmentError
 from fedseg.node.home import NodeHome
+from fedseg.node.witnessing import SERVER_FILE
 
 _KEY = "node.key"
 _NEXT_KEY = "next.key"
@@ -97,8 +98,17 @@ def join(deployment: NodeDeployment, data: bytes, *, fingerprint: str) -> Answer
         _require_same_authority(deployment, authority)
     replace(deployment.authority, authority, network, 0o644)
     replace(deployment.answer, answer.to_bytes(), caller(), 0o644)
+    tell_unit(deployment)
     _take_up_next_key(deployment)
     return answer
+
+
+def tell_unit(deployment: NodeDeployment) -> None:
+    """Leave the key of the server's log in the unit's home, which witnesses it; nothing before the node has joined."""
+    answer = _last_answer(deployment)
+    if answer is not None:
+        key = f"{answer.server_key}\n".encode("ascii")
+        replace(deployment.home / SERVER_FILE, key, deployment.data_account)
 
 
 def require_joined(deployment: NodeDeployment) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fedseg.deploy.certificates import fingerprint, new_node_key, require_authority
 from fedseg.deploy.directory import give, make, new_directory, read_small, write_new
-from fedseg.deploy.joining import known_server, require_joined
+from fedseg.deploy.joining import known_server, require_joined, tell_unit
 from fedseg.deploy.logs import LogMark
 from fedseg.deploy.preflight import check_server
 from fedseg.deploy.processes import ProcessState, Program, Supervisor, Tell
@@ -167,6 +167,7 @@ def start(
         NotStartedError: If the node is not well within `timeout` seconds.
     """
     require_joined(deployment)
+    tell_unit(deployment)
     network, data = deployment.network_account, deployment.data_account
     for who in {network, data}:
         require_ready(who, deployment.path)

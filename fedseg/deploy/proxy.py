@@ -2,9 +2,14 @@
 
 The link serves three interfaces on one socket, and two of them (start a run, register a node) ask nobody who they are.
 What may pass is therefore listed, path by path; what is not listed does not exist.
+
+It is the only process of a server that has a network. So it also brings what is for witnesses with an address there, on
+a socket of its own and to the addresses in deployment.toml alone. Their certificates are not checked: all that goes and
+comes is public and signed.
 """
 
 import contextlib
+import ipaddress
 import signal
 from collections.abc import Iterable
 from importlib.resources import files
@@ -14,12 +19,13 @@ from typing import Final
 from jinja2 import Environment, StrictUndefined
 
 from fedseg.deploy.certificates import Issued
-from fedseg.deploy.directory import read_small, replace
+from fedseg.deploy.directory import make, read_small, replace
 from fedseg.deploy.processes import Supervisor, end_process
 from fedseg.deploy.settings import ServerDeployment
 from fedseg.deploy.users import confined, is_low, program, run_as
 from fedseg.errors import DeploymentError
 from fedseg.federation.flower.messages import largest_body_bytes
+from fedseg.ledger.witness import REQUEST_LIMIT_BYTES
 from fedseg.plan import Plan
 
 NAME: Final = "proxy"
@@ -39,6 +45,8 @@ FLEET: Final = (
 )
 """What nodes may ask of the link. Not `register-node` and `unregister-node`: who belongs is the operator's word."""
 
+RESOLVERS: Final = Path("/etc/resolv.conf")
+
 IDLE_BODY_BYTES: Final = 16 * 1024
 """What may be sent while there is no plan to say more or less."""
 
@@ -51,9 +59,32 @@ def nginx_conf(deployment: ServerDeployment) -> bytes:
     text = files("fedseg.deploy").joinpath("templates", "nginx.conf.j2").read_text(encoding="utf-8")
     return (
         environment.from_string(text)
-        .render(proxy=deployment.proxy, socket=deployment.socket, listen=deployment.terms.listen, fleet=FLEET)
+        .render(
+            proxy=deployment.proxy,
+            socket=deployment.socket,
+            listen=deployment.terms.listen,
+            fleet=FLEET,
+            witness_socket=deployment.witness_socket,
+            witnesses=[*deployment.terms.witnesses.values()],
+            request_bytes=REQUEST_LIMIT_BYTES,
+            resolvers=name_servers(RESOLVERS),
+        )
         .encode()
     )
+
+
+def name_servers(path: Path) -> list[str]:
+    """The machine's name servers, as nginx wants them; it asks them while it runs, so it starts without any."""
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    found: list[str] = []
+    for words in (line.split() for line in lines if line.startswith("nameserver")):
+        with contextlib.suppress(ValueError, IndexError):
+            address = ipaddress.ip_address(words[1])
+            found.append(f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else str(address))
+    return found
 
 
 def limits_conf(body_bytes: int) -> bytes:
@@ -97,6 +128,8 @@ def write_configuration(deployment: ServerDeployment) -> None:
     Raises:
         DeploymentError: If nginx is missing or does not take it.
     """
+    if deployment.terms.witnesses and not deployment.witnesses.exists():
+        make(deployment.witnesses, deployment.proxy_account, 0o2750, group=deployment.server_account.gid)
     replace(deployment.proxy / "nginx.conf", nginx_conf(deployment), deployment.proxy_account)
     tried = run_as(
         deployment.proxy_account, [*command(deployment), "-t", "-q"], low_ports=is_low(deployment.listen.port)
@@ -129,9 +162,10 @@ def before(deployment: ServerDeployment) -> list[str]:
     """What goes before the command that runs the proxy.
 
     A killed nginx leaves workers that go on listening, and its successor could not: those of the process group that
-    its pid file names, which nginx removes at an orderly end, are killed first.
+    its pid file names, which nginx removes at an orderly end, are killed first, and its socket is removed.
     """
-    workers = f'kill -s KILL -- "-$(cat {deployment.proxy}/nginx.pid)" 2>/dev/null; exec "$@"'
+    killed = f'kill -s KILL -- "-$(cat {deployment.proxy}/nginx.pid)" 2>/dev/null'
+    workers = f'{killed}; rm -f {deployment.witness_socket}; exec "$@"'
     as_proxy = confined(deployment.proxy_account, low_ports=is_low(deployment.listen.port))
     return [*as_proxy, "/bin/sh", "-c", workers, "sh"]
 

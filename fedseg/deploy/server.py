@@ -181,6 +181,7 @@ def facts(deployment: ServerDeployment) -> dict[str, Any]:
         "units": sorted(roster.members),
         "listen": deployment.terms.listen,
         "hosts": list(deployment.terms.hosts),
+        "witnesses": dict(deployment.terms.witnesses),
         "single_user": deployment.single_user,
         "certificate_until": certificates.valid_until(_certificate(deployment)).isoformat(),
         "running": bool(states),
@@ -231,6 +232,8 @@ def _programs(deployment: ServerDeployment) -> list[Program]:
         *("--home", deployment.home),
         *("--jobs", deployment.jobs),
         *("--socket", deployment.socket),
+        *("--witnesses", deployment.witness_socket),
+        *(word for name in deployment.terms.witnesses for word in ("--witness", name)),
     )
     alone = confined(deployment.server_account, network=False)
     return [

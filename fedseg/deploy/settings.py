@@ -35,6 +35,9 @@ SEED_MAX = 2**63 - 1
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
+_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253})(:[1-9][0-9]{0,4})?(/[A-Za-z0-9._~-]+)*/?")
+_WITNESS = r"^[!-*,-~]{1,255}$"
+"""What names a key in a signed note: no blank, no plus sign."""
 _USER = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$"
 _PORT_MAX = 65535
 
@@ -105,6 +108,12 @@ def _host(text: str) -> str:
     return parse_host(text)
 
 
+def _witness_url(text: str) -> str:
+    if not _URL.fullmatch(text):
+        raise ValueError(f"{text!r} is not the address of a witness, such as https://witness.example:8466")
+    return text.rstrip("/")
+
+
 User = Annotated[str, Field(pattern=_USER)]
 AddressText = Annotated[str, AfterValidator(_address)]
 """HOST:PORT."""
@@ -147,6 +156,8 @@ class ServerTerms(_Terms):
     """Runs link and coordinator, which have no network."""
     proxy_user: User
     """Runs the proxy."""
+    witnesses: dict[Annotated[str, Field(pattern=_WITNESS)], Annotated[str, AfterValidator(_witness_url)]] = {}
+    """Where witnesses answer that are no units, by the names in their verifier keys."""
 
 
 Terms = TypeVar("Terms", bound=_Terms)
@@ -305,6 +316,16 @@ class ServerDeployment(Deployment):
     def socket(self) -> Path:
         """Where the proxy and the coordinator reach the link."""
         return self.run / "link.sock"
+
+    @property
+    def witnesses(self) -> Path:
+        """Where the socket is on which the proxy takes what is for witnesses with an address."""
+        return self.path / "witnesses"
+
+    @property
+    def witness_socket(self) -> Path:
+        """There the coordinator reaches them."""
+        return self.witnesses / "post.sock"
 
     @property
     def listen(self) -> Address:

@@ -7,7 +7,6 @@ are signed by the logs themselves, answers by the witness: who stands in between
 copy learns how far the log had come.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,23 +25,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from fedseg.audit.proof import EquivocationProof
+from fedseg.audit.contradiction import note_contradiction
 from fedseg.errors import CertificateError, FedsegError, SettingsError
 from fedseg.http_service import body_of, server_config
-from fedseg.ledger.checkpoint import parse_checkpoint
-from fedseg.ledger.keys import PublicKey
-from fedseg.ledger.notes import parse_note
-from fedseg.ledger.verifier_keys import open_signed
-from fedseg.ledger.witness import REQUEST_LIMIT_BYTES, Answer, WatchedLog, Witness
-from fedseg.private_file import write_new
+from fedseg.ledger.witness import REQUEST_LIMIT_BYTES, Answer, Witness
 
 log = logging.getLogger(__name__)
 
 BODY_SECONDS: Final = 10.0
 """How long a body may take to arrive."""
-PROOFS: Final = "contradictions"
-PROOFS_MAX: Final = 64
-"""Most proofs that are kept: one is enough, and whoever has a log's key could make any number."""
 _SIZE_TYPE: Final = "text/x.tlog.size"
 
 
@@ -105,36 +96,6 @@ def serve(witness: Witness, place: Place, listening: Callable[[], None]) -> None
         uvicorn.Server(config).run(sockets=[bound])
 
 
-def keep_contradiction(witness: Witness, answer: Answer) -> Path | None:
-    """Write down that a log has signed two histories, as a proof for everybody; None if `answer` shows no such thing.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    if answer.contradicted is None:
-        return None
-    one, other = answer.contradicted
-    origin = parse_checkpoint(parse_note(one).text).origin
-    signer = _signer(witness.logs()[origin], one, other)
-    if signer is None:
-        return None
-    proof = EquivocationProof.of(origin, signer, one, other).to_json()
-    folder = witness.path / PROOFS
-    folder.mkdir(exist_ok=True, mode=0o700)
-    path = folder / f"{hashlib.sha256(proof).hexdigest()[:32]}.json"
-    if path.exists() or len(list(folder.iterdir())) >= PROOFS_MAX:
-        return path if path.exists() else None
-    write_new(path, proof)
-    return path
-
-
-def _signer(known: WatchedLog, *notes: str) -> PublicKey | None:
-    """The key of the log that has signed all these notes; None if they are of different keys."""
-    signers = {one.key.public_key for note in notes for one in open_signed(note, known.keys).signed}
-    key = signers.pop()
-    return key if not signers and isinstance(key, PublicKey) else None
-
-
 class _Api:
     """The endpoints."""
 
@@ -158,13 +119,7 @@ class _Api:
     def _answer(self, body: bytes) -> Answer:
         answer = self._witness.add_checkpoint(body, self._clock())
         log.info("checkpoint.answered status=%d", answer.status)
-        try:
-            kept = keep_contradiction(self._witness, answer)
-        except OSError as error:
-            log.error("contradiction.not_kept why=%s", error.strerror)  # noqa: TRY400 (the log's own words say nothing more)
-        else:
-            if kept is not None:
-                log.warning("contradiction.kept proof=%s", kept.name)
+        note_contradiction(self._witness, answer)
         return answer
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedseg.audit.contradiction import note_contradiction
 from fedseg.clustering.request import parse_request, request_sha256
 from fedseg.errors import FedsegError
 from fedseg.federation import wire
@@ -88,7 +89,8 @@ class _Asking:
         beside, replies = wire.unpack_beside(self.message), list[Reply]()
 
         def serves() -> bytes:
-            replies.extend(witnessing.serve(self._node(), self._asked(beside), self.process, datetime.now(UTC)))
+            asked, now = self._asked(beside), datetime.now(UTC)
+            replies.extend(witnessing.serve(self._node(), asked, self.process, now, note_contradiction))
             return b""
 
         def releases() -> bytes:
@@ -115,7 +117,9 @@ class _Asking:
 
         def says() -> bytes:
             asked = self._asked(wire.unpack_request(self.message))
-            return encode_said(witnessing.answer(self._node(), asked, self.process, datetime.now(UTC)))
+            node = self._node()
+            served = witnessing.serve(node, asked, self.process, datetime.now(UTC), note_contradiction)
+            return encode_said(witnessing.said(node, asked, self.process, served))
 
         return wire.pack(_or_unavailable("witness", says))
 

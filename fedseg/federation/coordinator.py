@@ -13,12 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
+from flwr.serverapp import ServerApp
 
 from fedseg.errors import FedsegError, JobCancelledError, LedgerUnreadableError, RunLostError, UnreachableError
 from fedseg.federation.flower.link import Link, NodeInfo
 from fedseg.federation.flower.sockets import start_log
 from fedseg.federation.server_app import RoundProgress, make_server_app
 from fedseg.federation.stopping import Stopping
+from fedseg.federation.witness_post import posts
+from fedseg.federation.witnessing import Post
 from fedseg.ledger.reading import check_log, read_ledger
 from fedseg.server.home import ServerHome
 from fedseg.server.job import Job, JobState
@@ -42,11 +45,13 @@ def turn(
     connect: Callable[[], Link],
     belongs: Callable[[NodeInfo], bool],
     look: Callable[[], None] = lambda: None,
+    *,
+    addressed: Mapping[str, Post] | None = None,
 ) -> float:
     """Work on the job whose turn it is, if there is one; returns the seconds to wait before the next turn.
 
     A registered node that does not belong to the roster is asked nothing. `look` is called between two looks at what
-    is waited for; an exit that it raises ends the attempt.
+    is waited for; an exit that it raises ends the attempt. `addressed` are witnesses with an address, by name.
 
     A job whose link goes away stays running and is tried again, as often as `Job.begun` allows.
     """
@@ -56,7 +61,8 @@ def turn(
     try:
         with connect() as link:
             roster = {node.unit: node.node_id for node in link.nodes() if belongs(node)}
-            _attempt(link, home, job, _Watch(jobs, job.id, look), roster)
+            app = make_server_app(roster=roster, watch=(watch := _Watch(jobs, job.id, look)), posts=addressed)
+            _attempt(link, home, job, watch, app)
     except (UnreachableError, RunLostError) as error:
         log.warning("job.waiting id=%s code=%s what=%s why=%s", job.id, error.code, error.what, error.why)
         _between_attempts(jobs, job.id, lost=True)
@@ -64,7 +70,7 @@ def turn(
     return 0.0
 
 
-def _attempt(link: Link, home: ServerHome, job: Job, watch: "_Watch", roster: Mapping[str, int]) -> None:
+def _attempt(link: Link, home: ServerHome, job: Job, watch: "_Watch", app: ServerApp) -> None:
     """Run a job in one run of Flower's, and write down how it ended.
 
     Raises:
@@ -76,9 +82,9 @@ def _attempt(link: Link, home: ServerHome, job: Job, watch: "_Watch", roster: Ma
     if job.state is not JobState.RUNNING:
         log.info("job.not_begun id=%s state=%s", job.id, job.state)
         return
-    log.info("job.begun id=%s attempt=%d units=%d", job.id, job.attempts, len(roster))
+    log.info("job.begun id=%s attempt=%d", job.id, job.attempts)
     try:
-        _run(link, home, job, watch, roster)
+        _run(link, home, job, watch, app)
         jobs.finish(job.id, _published(home, job), now=_now())
         log.info("job.ended id=%s state=%s", job.id, JobState.FINISHED)
     except (UnreachableError, RunLostError):
@@ -93,7 +99,7 @@ def _attempt(link: Link, home: ServerHome, job: Job, watch: "_Watch", roster: Ma
         raise
 
 
-def _run(link: Link, home: ServerHome, job: Job, watch: "_Watch", roster: Mapping[str, int]) -> None:
+def _run(link: Link, home: ServerHome, job: Job, watch: "_Watch", app: ServerApp) -> None:
     """Stop what an earlier attempt has left, and run the server's app to its end."""
     jobs = watch.jobs
     watch.require_wanted()
@@ -103,7 +109,6 @@ def _run(link: Link, home: ServerHome, job: Job, watch: "_Watch", roster: Mappin
     run_id = link.start_run()
     jobs.change(job.id, lambda job: job.in_run(run_id))
     config = {"home": str(home.path), "plan": str(jobs.folder(job.id) / PLAN_FILE)}
-    app = make_server_app(roster=roster, watch=watch)
     with link.acquire(run_id, timeout=ACQUIRE_SECONDS) as task:
         try:
             app(task.grid, Context(run_id, 0, {}, RecordDict(), {**config}))
@@ -194,11 +199,14 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="The server's home: ledger.db and keys/.")
     parser.add_argument("--jobs", type=Path, required=True, help="Where the jobs are.")
     parser.add_argument("--socket", type=Path, required=True, help="Where the link listens.")
+    parser.add_argument("--witnesses", type=Path, help="Where the proxy listens for requests to witnesses.")
+    parser.add_argument("--witness", action="append", default=[], metavar="NAME", help="One of them; repeat for more.")
     options = parser.parse_args()
     start_log()
     stopping = Stopping()
     try:
         home, jobs = ServerHome.open(options.home), JobStore.open(options.jobs)
+        addressed = None if options.witnesses is None else posts(options.witnesses, options.witness)
         # What was changed, or a bad key, is said now, and not when the segments are to be signed.
         check_log(read_ledger(home.path / "ledger.db"), home.key.public)
         home.roster()
@@ -208,7 +216,8 @@ def main() -> int:
             log.info("coordinator.started jobs=%d", len(jobs.ids()))
             while True:
                 stopping.look()
-                time.sleep(turn(home, jobs, lambda: Link(options.socket), on_the_roster(home), stopping.look))
+                belongs = on_the_roster(home)
+                time.sleep(turn(home, jobs, lambda: Link(options.socket), belongs, stopping.look, addressed=addressed))
     except FedsegError as error:
         log.error("coordinator.stopped code=%s what=%s why=%s fix=%s", error.code, error.what, error.why, error.fix)  # noqa: TRY400
         return error.exit_code

@@ -13,13 +13,14 @@ from fedseg.clustering.request import request_bytes
 from fedseg.errors import ContributionError, RoundError
 from fedseg.federation import wire
 from fedseg.federation.exchange import SILENCE_SECONDS, Verdict, exchange
-from fedseg.federation.witnessing import Carrier
+from fedseg.federation.witnessing import Carrier, Post
 from fedseg.ledger.canonical import Json
 from fedseg.ledger.store import Ledger
 from fedseg.plan import Plan, parse_plan
 from fedseg.segments.segmentation import SignedSegmentation
 from fedseg.server.contribution import Contribution
 from fedseg.server.home import ServerHome
+from fedseg.server.own_log import ServerLog
 from fedseg.server.rounds import (
     RunState,
     accept,
@@ -55,12 +56,15 @@ Watch = Callable[[RoundProgress], None]
 """Called before a round is asked for, at every change and at least at every poll; what it raises ends the run."""
 
 
-def make_server_app(*, roster: Mapping[str, int], watch: Watch = lambda _: None) -> ServerApp:
+def make_server_app(
+    *, roster: Mapping[str, int], watch: Watch = lambda _: None, posts: Mapping[str, Post] | None = None
+) -> ServerApp:
     """The coordinator's app; `home` and `plan` in its run configuration name directory and file.
 
     Args:
         roster: Units and their Flower nodes.
         watch: As for `run_plan`.
+        posts: As for `run_plan`.
     """
     app = ServerApp()
 
@@ -68,7 +72,7 @@ def make_server_app(*, roster: Mapping[str, int], watch: Watch = lambda _: None)
     def main(grid: Grid, context: Context) -> None:
         home = ServerHome.open(Path(str(context.run_config["home"])))
         document = Path(str(context.run_config["plan"])).read_bytes()
-        run_plan(grid, home, document, roster=roster, watch=watch)
+        run_plan(grid, home, document, roster=roster, watch=watch, posts=posts)
 
     return app
 
@@ -80,6 +84,7 @@ def run_plan(
     *,
     roster: Mapping[str, int],
     watch: Watch = lambda _: None,
+    posts: Mapping[str, Post] | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> SignedSegmentation:
@@ -93,6 +98,7 @@ def run_plan(
         document: The plan's TOML.
         roster: Units and their Flower nodes; others than the plan's are not asked.
         watch: Sees what is waited for; an error that it raises ends the run, which can go on later.
+        posts: Witnesses with an address, by name: for units whose policies name them.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
 
@@ -104,7 +110,10 @@ def run_plan(
     with home.ledger() as ledger:
         _log_plan(ledger, plan, document)
         run = _resume(ledger, plan)
-        carrier = Carrier(grid, plan.digest, _of_plan(plan, roster), clock, sleep) if plan.witnessed else None
+        carrier = None
+        if plan.witnessed:
+            own = ServerLog(home, ledger)
+            carrier = Carrier(grid, plan.digest, _of_plan(plan, roster), clock, sleep, posts or {}, own)
         while run.request is not None:
             _require_quorum(run, roster)
             if carrier is not None:

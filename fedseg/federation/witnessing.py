@@ -1,16 +1,18 @@
 """The server's part in witnessing: it carries checkpoints to witnesses and cosignatures back. It can forge neither.
 
-With each release a unit shows how its ledger has grown. Before the next round of a witnessed plan the units that are
-its witnesses cosign that, and with the next request it gets the cosignatures. What a unit then holds is its own to
-judge: a server that leaves this out, or a witness that does not answer, delays the round and nothing else.
+With each release a unit shows how its ledger has grown. Before the next round of a witnessed plan its witnesses cosign
+that, other units and whoever serves `add-checkpoint` at an address that the server's operator has named, and with the
+next request it gets the cosignatures. What a unit then holds is its own to judge: a server that leaves this out, or a
+witness that does not answer, delays the round and nothing else. With all this goes the server's own log, to be cosigned
+by the units that are asked anyway; nothing waits for it.
 """
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -32,6 +34,24 @@ TURNS_MAX: Final = 8
 """Most times that units are asked in a row: two are enough before the first round, one between two of them."""
 
 
+Post = Callable[[str], Reply]
+"""Takes a request to a witness with an address and brings its answer."""
+_Errand = list[tuple[str, str]]
+"""Whose growth a witness is to cosign, and the request."""
+_SERVER: Final = ""
+"""Stands for the server among the owners of logs: no unit has this name."""
+
+
+class OwnLog(Protocol):
+    """The server's own log."""
+
+    def growth(self, size: int) -> str | None:
+        """The request that a witness takes which knows so many entries; None if there were never so many."""
+
+    def keep(self, note: str, witnesses: Collection[str]) -> None:
+        """Keep what these witnesses, named by their verifier keys, have cosigned."""
+
+
 @dataclass(slots=True)
 class Carrier:
     """What the server has in hand between one message and the next; nothing of it needs to outlive the process."""
@@ -41,6 +61,9 @@ class Carrier:
     roster: Mapping[str, int]
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    posts: Mapping[str, Post] = field(default_factory=dict[str, Post])
+    """Witnesses with an address, by the names in their verifier keys."""
+    own: OwnLog | None = None
     said: dict[str, Said] = field(default_factory=dict[str, Said])
     """What each unit said last."""
     known: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
@@ -77,18 +100,18 @@ class Carrier:
             look: Called at least at every poll; what it raises ends it.
         """
         end = self.clock() + seconds
-        tried, silent = set[str](), set[str]()
+        tried, silent = set[tuple[str, str]](), set[str]()
         for _ in range(TURNS_MAX):
             errands = self._errands(tried)
-            tried |= {request for errand in errands.values() for _, request in errand}
-            asked = [name for name in self.roster if name in errands or self._must_speak(name, silent)]
-            if not asked or self.clock() >= end:
+            tried |= {(witness, request) for witness, errand in errands.items() for _, request in errand}
+            units = {one.witness: name for name, one in self.said.items()}
+            asked = {name: errands.get(witness, []) for witness, name in units.items() if witness in errands}
+            asked |= {name: asked.get(name, []) for name in self.roster if self._must_speak(name, silent)}
+            if not (errands or asked) or self.clock() >= end:
                 break
-            before = dict(self.said)
-            self._ask(asked, errands, min(PATIENCE_SECONDS, end - self.clock()), look)
-            silent |= {name for name in asked if self.said.get(name) is before.get(name)}
-            for witness in errands.keys() - silent:
-                self._collect(self.said[witness], errands[witness])
+            for witness in errands.keys() - units.keys():
+                self._collect(witness, errands[witness], [self._post(witness, one) for _, one in errands[witness]])
+            silent |= self._ask(asked, min(PATIENCE_SECONDS, end - self.clock()), look)
         lacking = [name for name in self.roster if not self._is_served(name)]
         for name in lacking:
             log.warning("unit.not_witnessed unit=%s", name)
@@ -102,22 +125,26 @@ class Carrier:
             self.known[unit, witness] == newest for witness in self.notes.get(unit, ())
         )
 
-    def _errands(self, tried: Collection[str]) -> dict[str, list[tuple[str, str]]]:
-        """For units as witnesses: whose growth each is to cosign, and the request; none that was made before."""
-        found: dict[str, list[tuple[str, str]]] = {}
-        for witness, one in self.said.items():
-            for owner, other in self.said.items():
-                request = self._request(owner, one.witness)
-                if owner != witness and not other.satisfied and request is not None and request not in tried:
+    def _errands(self, tried: Collection[tuple[str, str]]) -> dict[str, _Errand]:
+        """By witness, whose growth each is to cosign, and the request; none that was made before."""
+        found: dict[str, _Errand] = {}
+        for owner, said in self.said.items():
+            for witness in [] if said.satisfied else self._reachable(owner):
+                request = self._request(owner, witness)
+                if request is not None and (witness, request) not in tried:
                     found.setdefault(witness, []).append((owner, request))
         return found
 
+    def _reachable(self, owner: str) -> list[str]:
+        """The witnesses that a unit wants and that can be asked: other units, and those with an address."""
+        units = {one.witness for name, one in self.said.items() if name != owner}
+        return [one for one in self.said[owner].wanted if one in units or _name(one) in self.posts]
+
     def _request(self, owner: str, witness: str) -> str | None:
         """What this witness is to be asked about a unit's log; None if nothing, or if the unit must be asked first."""
-        said = self.said[owner]
-        if witness not in said.wanted or self._is_current(owner, witness):
+        if self._is_current(owner, witness):
             return None
-        by_size = {_old_size(request): request for request in said.growth}
+        by_size = {_old_size(request): request for request in self.said[owner].growth}
         known = self.known.get((owner, witness))
         # How far a witness is that was not asked before the unit knows best: it offers the size that was cosigned last.
         return by_size.get(known) if known is not None else next(reversed(by_size.values()), None)
@@ -132,29 +159,27 @@ class Carrier:
             return False
         if unit not in self.said:
             return True
-        witnesses = {one.witness for name, one in self.said.items() if name != unit} & {*self.said[unit].wanted}
         return not self.said[unit].satisfied and any(
-            not self._is_current(unit, witness) and self._request(unit, witness) is None for witness in witnesses
+            not self._is_current(unit, witness) and self._request(unit, witness) is None
+            for witness in self._reachable(unit)
         )
 
-    def _ask(
-        self,
-        asked: Sequence[str],
-        errands: Mapping[str, Sequence[tuple[str, str]]],
-        seconds: float,
-        look: Callable[[], None],
-    ) -> None:
-        """One message to each of these units, and what they say."""
+    def _ask(self, asked: Mapping[str, _Errand], seconds: float, look: Callable[[], None]) -> set[str]:
+        """One message to each of these units, with what it is to cosign; those that said nothing one can read."""
+        heard = set[str]()
+        errands = {unit: [*errand, *self._of_server(unit)] for unit, errand in asked.items()}
 
         def request(unit: str) -> RecordDict:
-            return wire.pack(self._asking(unit, [request for _, request in errands.get(unit, ())]))
+            return wire.pack(self._asking(unit, [request for _, request in errands[unit]]))
 
         def take(unit: str, reply: Message) -> Verdict:
             # Who says no is not asked again here: it says so again when it is asked for a release.
             try:
-                self.hear(unit, wire.unpack_reply(reply))
+                data = wire.unpack_reply(reply)
             except ContributionError:
                 return Verdict.REFUSED
+            if self.hear(unit, data):
+                heard.add(unit)
             return Verdict.COUNTED
 
         exchange(
@@ -168,27 +193,47 @@ class Carrier:
             clock=self.clock,
             sleep=self.sleep,
         )
+        for unit in heard:
+            self._collect(self.said[unit].witness, errands[unit], self.said[unit].replies)
+        return asked.keys() - heard
+
+    def _of_server(self, unit: str) -> _Errand:
+        """The growth of the server's own log, for a unit that is asked anyway."""
+        if self.own is None:
+            return []
+        witness = self.said[unit].witness if unit in self.said else ""
+        request = self.own.growth(self.known.get((_SERVER, witness), 0))
+        return [] if request is None else [(_SERVER, request)]
+
+    def _post(self, witness: str, request: str) -> Reply:
+        return self.posts[_name(witness)](request)
 
     def _asking(self, unit: str, requests: Sequence[str]) -> bytes:
         sizes = {0, *(size for (owner, _), size in self.known.items() if owner == unit)}
         given = self.notes.get(unit, {}).values()
         return encode_asked(Asked(self.plan_sha256, tuple(given), tuple(requests), tuple(sorted(sizes))))
 
-    def _collect(self, said: Said, errand: Sequence[tuple[str, str]]) -> None:
-        """Keep what a witness has signed for the units whose logs these are, and what it holds against them."""
-        for (owner, request), reply in zip(errand, said.replies, strict=False):
-            note = self._note(owner, said.witness, request, reply)
-            if note:
-                self.notes.setdefault(owner, {})[said.witness] = note
+    def _collect(self, witness: str, errand: _Errand, replies: Iterable[Reply]) -> None:
+        """Keep what a witness has signed for those whose logs these are, and what it holds against them."""
+        for (owner, request), reply in zip(errand, replies, strict=False):
+            note = self._note(owner, witness, request, reply)
+            if note and owner != _SERVER:
+                self.notes.setdefault(owner, {})[witness] = note
+            elif note and self.own is not None:
+                self.own.keep(note, [one.witness for one in self.said.values()])
 
     def _note(self, owner: str, witness: str, request: str, reply: Reply) -> str:
         if reply.status == HTTPStatus.OK:
             self.known[owner, witness] = _new_size(request)
             return request.partition("\n\n")[2] + reply.body
-        log.warning("witness.answered unit=%s witness=%s status=%d", owner, witness.partition("+")[0], reply.status)
+        log.warning("witness.answered log=%s witness=%s status=%d", owner or "server", _name(witness), reply.status)
         if reply.status == HTTPStatus.CONFLICT and reply.body.strip().isdecimal():
             self.known[owner, witness] = int(reply.body[:18])
         return reply.newest
+
+
+def _name(verifier_key: str) -> str:
+    return verifier_key.partition("+")[0]
 
 
 def _old_size(request: str) -> int | None:

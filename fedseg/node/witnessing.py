@@ -2,13 +2,14 @@
 
 HOME/LOCAL/witness/      the unit as a witness: key and memory (`ledger/witness.py`)
 HOME/cosigned.note       the newest checkpoint of the unit's own ledger, with the cosignatures it was given
+HOME/server.pub          the key of the server's log, which the unit witnesses too
 HOME/rolled-back.note    what its own key has signed and its ledger does not hold: nothing is released any more
 
 Everything comes and goes through the server, which can delay it and forge none of it. Nothing here depends on a row.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +21,7 @@ from fedseg.errors import NotWitnessedError, RolledBackError, StorageError, Veri
 from fedseg.ledger.checkpoint import parse_checkpoint
 from fedseg.ledger.entries import Genesis, History
 from fedseg.ledger.keys import PublicKey, SigningKey
-from fedseg.ledger.notes import Note, SignatureLine, SignatureType, parse_note
+from fedseg.ledger.notes import SignatureType, parse_note
 from fedseg.ledger.proof import ConsistencyProof
 from fedseg.ledger.store import Ledger
 from fedseg.ledger.verifier_keys import VerifierKey
@@ -29,11 +30,13 @@ from fedseg.node.home import LOCAL, NodeHome
 from fedseg.plan import parse_plan
 from fedseg.privacy.account import PrivacyAccount, day_of
 from fedseg.privacy.entries import ApprovalBody, WitnessRules
-from fedseg.privacy.witnessed import Cosigned, has_start, open_own, require_witnessed
+from fedseg.privacy.witnessed import Cosigned, gather, has_start, open_own, require_witnessed
 from fedseg.private_file import replacing
 
 COSIGNED_FILE: Final = "cosigned.note"
 ROLLED_BACK_FILE: Final = "rolled-back.note"
+SERVER_FILE: Final = "server.pub"
+SERVER_ORIGIN: Final = "fedseg/server"
 _NOTE_LIMIT: Final = 64 * 1024
 
 
@@ -162,7 +165,13 @@ def require_not_rolled_back(home: NodeHome, history: History) -> None:
                 open_own(note, history)
 
 
-def serve(home: NodeHome, asked: Asked, process: NodeProcess, now: datetime) -> tuple[Reply, ...]:
+def serve(
+    home: NodeHome,
+    asked: Asked,
+    process: NodeProcess,
+    now: datetime,
+    look: Callable[[Witness, Answer], None] = lambda _witness, _answer: None,
+) -> tuple[Reply, ...]:
     """Keep what the unit is given of its own ledger, and cosign what others have grown to; the answers to these.
 
     Args:
@@ -170,6 +179,7 @@ def serve(home: NodeHome, asked: Asked, process: NodeProcess, now: datetime) -> 
         asked: What the server asks.
         process: The unit's.
         now: The time that its cosignatures state.
+        look: Sees each answer that it gives as a witness.
 
     Raises:
         RolledBackError: If what it is given shows that its ledger is an older copy; then that is kept.
@@ -182,10 +192,18 @@ def serve(home: NodeHome, asked: Asked, process: NodeProcess, now: datetime) -> 
         if rules is not None and rules.quorum:
             process.begin(account, now)
         history, _ = ledger.signed()
-        peers = _peers(ledger, history) if asked.to_cosign else []
+        peers = [*_server(home), *_peers(ledger, history)] if asked.to_cosign else []
     for one in asked.given:
         keep(home, one, history, rules)
-    return _cosign(as_witness(home), peers, asked.to_cosign, now)
+    witness = as_witness(home)
+    answers = _cosign(witness, peers, asked.to_cosign, now)
+    for answered in answers:
+        look(witness, answered)
+    notes = {origin: log.note for origin, log in witness.logs().items()} if answers else {}
+    return tuple(
+        Reply(one.status.value, one.body, _newest(request, one, notes))
+        for request, one in zip(asked.to_cosign, answers, strict=True)
+    )
 
 
 def said(home: NodeHome, asked: Asked, process: NodeProcess, replies: tuple[Reply, ...]) -> Said:
@@ -227,39 +245,14 @@ def keep(home: NodeHome, note: str, history: History, rules: WitnessRules | None
     """
     witnesses = () if rules is None else rules.verifier_keys
     try:
-        checkpoint, opened = open_own(note, history, witnesses)
+        gathered = gather(note, _read(home.path / COSIGNED_FILE), history, witnesses)
     except NotWitnessedError:
         return
     except RolledBackError:
         _write(home, ROLLED_BACK_FILE, note)
         raise
-    own, cosigned = _lines(note, (one.key for one in opened.signed))
-    before = _read(home.path / COSIGNED_FILE)
-    if not cosigned or own is None:
-        return
-    with suppress(NotWitnessedError):  # a file that was damaged is worth as much as none
-        known, earlier = open_own("" if before is None else before, history, witnesses)
-        if known.size > checkpoint.size:
-            return
-        if known == checkpoint:
-            _, others = _lines("" if before is None else before, (one.key for one in earlier.signed))
-            cosigned = {**others, **cosigned}
-    _write(home, COSIGNED_FILE, Note(parse_note(note).text, (own, *cosigned.values())).to_text())
-
-
-def _lines(
-    note: str, signers: Iterable[VerifierKey]
-) -> tuple[SignatureLine | None, dict[tuple[str, bytes], SignatureLine]]:
-    """The log's own signature line, and those of its witnesses, all of them found to hold."""
-    own, cosigned = None, dict[tuple[str, bytes], SignatureLine]()
-    kinds = {(key.name, key.id): key.type for key in signers}
-    for line in parse_note(note).signatures:
-        kind = kinds.get((line.name, line.key_id))
-        if kind is SignatureType.ED25519:
-            own = line
-        elif kind is not None:
-            cosigned[line.name, line.key_id] = line
-    return own, cosigned
+    if gathered is not None:
+        _write(home, COSIGNED_FILE, gathered)
 
 
 def _is_satisfied(rules: WitnessRules | None, history: History, plan_sha256: str, cosigned: Cosigned | None) -> bool:
@@ -297,14 +290,21 @@ def _peers(ledger: Ledger, history: History) -> list[VerifierKey]:
     return list(found)
 
 
-def _cosign(witness: Witness, peers: list[VerifierKey], requests: tuple[str, ...], now: datetime) -> tuple[Reply, ...]:
+def _server(home: NodeHome) -> list[VerifierKey]:
+    """The log of the server that the unit has joined; nothing before, or if the file was damaged."""
+    try:
+        key = PublicKey.from_text((_read(home.path / SERVER_FILE) or "").strip())
+    except ValueError:
+        return []
+    return [VerifierKey(SERVER_ORIGIN, SignatureType.ED25519, key)]
+
+
+def _cosign(witness: Witness, peers: list[VerifierKey], requests: tuple[str, ...], now: datetime) -> list[Answer]:
     if not requests:
-        return ()
+        return []
     known = witness.logs()
     witness.enrol(*(key for key in peers if key.name not in known or key not in known[key.name].keys))
-    answers = [(request, witness.add_checkpoint(request.encode("utf-8"), now)) for request in requests]
-    notes = {origin: log.note for origin, log in witness.logs().items()}
-    return tuple(Reply(one.status.value, one.body, _newest(request, one, notes)) for request, one in answers)
+    return [witness.add_checkpoint(request.encode("utf-8"), now) for request in requests]
 
 
 def _newest(request: str, answered: Answer, notes: dict[str, str]) -> str:

@@ -10,13 +10,14 @@ and what was cosigned counts only if it covers that entry: whoever has seen the 
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fedseg.errors import NotWitnessedError, RolledBackError, VerificationError
 from fedseg.ledger.checkpoint import Checkpoint, parse_checkpoint
 from fedseg.ledger.entries import Entry, Genesis, History
 from fedseg.ledger.key_change import LogKeys
-from fedseg.ledger.notes import SignatureType
+from fedseg.ledger.notes import Note, SignatureLine, SignatureType, parse_note
 from fedseg.ledger.verifier_keys import OpenedNote, VerifierKey, open_signed
 from fedseg.privacy.entries import ApprovalBody, ReleaseBody, StartBody, WitnessRules
 
@@ -83,6 +84,42 @@ def open_own(note: str, history: History, witnesses: Iterable[VerifierKey] = ())
             fix="stop the node, and follow the page on recovering: nothing may be released on top of an older copy",
         )
     return checkpoint, opened
+
+
+def gather(note: str, before: str | None, history: History, witnesses: Sequence[VerifierKey]) -> str | None:
+    """The newer of two cosigned checkpoints of a ledger, with the cosignatures of both if they are the same.
+
+    Args:
+        note: What was given.
+        before: What is there; None for nothing. What cannot be read is worth as much.
+        history: The ledger's own.
+        witnesses: Whose cosignatures are kept; keys that cosign.
+
+    Returns:
+        The note to keep; None if there is nothing new in it.
+
+    Raises:
+        NotWitnessedError, RolledBackError: As `open_own`, of what was given.
+    """
+    checkpoint, opened = open_own(note, history, witnesses)
+    own, cosigned = _lines(note, opened)
+    if not cosigned:
+        return None
+    with suppress(NotWitnessedError):
+        known, earlier = open_own("" if before is None else before, history, witnesses)
+        if known.size > checkpoint.size:
+            return None
+        if before is not None and known == checkpoint:
+            cosigned = {**_lines(before, earlier)[1], **cosigned}
+    return Note(opened.text, (own, *cosigned.values())).to_text()
+
+
+def _lines(note: str, opened: OpenedNote) -> tuple[SignatureLine, dict[tuple[str, bytes], SignatureLine]]:
+    """The log's own signature line, and by name and id those of its witnesses, all of them found to hold."""
+    lines = {(line.name, line.key_id): line for line in parse_note(note).signatures}
+    by_log = [one.key for one in opened.signed if one.key.type is SignatureType.ED25519]
+    by_witness = [one.key for one in opened.signed if one.key.type is not SignatureType.ED25519]
+    return lines[by_log[0].name, by_log[0].id], {(key.name, key.id): lines[key.name, key.id] for key in by_witness}
 
 
 def _spends(entries: Iterable[Entry], plan_sha256: str) -> bool:

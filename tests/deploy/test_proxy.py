@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from fedseg.deploy.proxy import IDLE_BODY_BYTES, body_limit, limits_conf, nginx_conf
+from fedseg.deploy.proxy import IDLE_BODY_BYTES, body_limit, limits_conf, name_servers, nginx_conf
 from fedseg.deploy.settings import ServerDeployment, ServerTerms
 from fedseg.federation.flower.messages import largest_body_bytes
 from fedseg.ledger.keys import SigningKey
@@ -25,12 +25,12 @@ ALLOWED = {
 }
 
 
+TERMS = ServerTerms(server_key="k", hosts=("seg.example",), listen="[::]:8443", server_user="link", proxy_user="nginx")
+
+
 @pytest.fixture
 def text() -> str:
-    terms = ServerTerms(
-        server_key="k", hosts=("seg.example",), listen="[::]:8443", server_user="link", proxy_user="nginx"
-    )
-    return nginx_conf(ServerDeployment(Path("/srv/seg"), terms)).decode()
+    return nginx_conf(ServerDeployment(Path("/srv/seg"), TERMS)).decode()
 
 
 def plan(width: int) -> Plan:
@@ -52,6 +52,40 @@ def test_every_path_is_matched_exactly_and_passed_on_as_written(text: str) -> No
 
 def test_who_belongs_is_for_the_operator_to_say(text: str) -> None:
     assert "register" not in text
+
+
+def test_the_way_out_leads_to_the_named_witnesses_and_nowhere_else(tmp_path: Path) -> None:
+    assert "witness" not in nginx_conf(ServerDeployment(tmp_path, TERMS)).decode()
+    named = {"one.example/w": "https://one.example:8466", "two": "http://10.0.0.7/w/"}
+    terms = ServerTerms.model_validate(TERMS.model_dump() | {"witnesses": named})
+    out = nginx_conf(ServerDeployment(tmp_path, terms)).decode().partition("# The way out")[2]
+    assert re.findall(r"location = (\S+) \{", out) == [
+        *("/0/add-checkpoint", "/0/checkpoint", "/1/add-checkpoint", "/1/checkpoint")
+    ]
+    assert re.findall(r"set \$witness (\S+);", out) == 2 * ["https://one.example:8466"] + 2 * ["http://10.0.0.7/w"]
+    assert set(re.findall(r"proxy_pass (\S+);", out)) == {
+        "$witness/add-checkpoint",
+        "$witness/checkpoint$is_args$args",
+    }
+    assert re.findall(r"listen (\S+);", out) == [f"unix:{tmp_path}/witnesses/post.sock"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["witness.example", "ftp://witness.example", "https://a.example;", "https://$host", "https://a b", "https://"],
+)
+def test_what_is_no_address_of_a_witness_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="witness"):
+        ServerTerms.model_validate(TERMS.model_dump() | {"witnesses": {"w": url}})
+
+
+def test_the_machines_name_servers_are_asked_and_none_is_no_fault(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    assert name_servers(file) == []
+    file.write_text(
+        "# a comment\nnameserver 10.0.0.1\nnameserver fe80::1\nnameserver\nnameserver no;thing\nsearch a\n", "utf-8"
+    )
+    assert name_servers(file) == ["10.0.0.1", "[fe80::1]"]
 
 
 def test_only_the_newest_tls_is_spoken_and_nothing_is_recorded(text: str) -> None:

@@ -9,9 +9,10 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from fedseg.audit import contradiction
+from fedseg.audit.contradiction import PROOFS, PROOFS_MAX, keep_contradiction
 from fedseg.audit.proof import EquivocationProof
-from fedseg.deploy import witness as service
-from fedseg.deploy.witness import PROOFS, PROOFS_MAX, Place, application, keep_contradiction, serve
+from fedseg.deploy.witness import Place, application, serve
 from fedseg.errors import CertificateError, SettingsError
 from fedseg.ledger.checkpoint import Checkpoint, sign_checkpoint
 from fedseg.ledger.keys import SigningKey
@@ -121,7 +122,7 @@ def test_two_histories_leave_a_proof_that_anybody_can_check(ask: Ask, witness: W
 
 
 def test_proofs_do_not_fill_the_disk(ask: Ask, witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "PROOFS_MAX", 2)
+    monkeypatch.setattr(contradiction, "PROOFS_MAX", 2)
     assert PROOFS_MAX > 2
     submit(ask, 0, 3)
     for n in range(4):
@@ -156,7 +157,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(ask: Ask, monkeypatch: pyte
         yield b"old 0\n"
         await asyncio.sleep(30)
 
-    monkeypatch.setattr(service, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr("fedseg.deploy.witness.BODY_SECONDS", 0.05)
     assert ask("POST", "/add-checkpoint", slow()).status_code == 408
 
 

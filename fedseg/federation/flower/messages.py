@@ -41,12 +41,13 @@ def _about_witnesses(plan: Plan) -> int:
 def largest_body_bytes(plan: Plan) -> int:
     """Length of the largest HTTP body that a node sends for this plan, by Flower's own encoding.
 
-    That is a release, or what a unit says about witnessing. It counts the reply's bytes, Flower's objects around them,
-    and the announcement of the reply with its largest ids.
+    That is a release, or what a unit says about witnessing, beside it or alone. It counts the reply's bytes, Flower's
+    objects around them, and the announcement of the reply with its largest ids.
     """
     be_task(_MAX_ID)
+    release, said = 1 + max(payload_bytes(terms) for terms in plan.terms), _about_witnesses(plan)
     reply = Message(
-        wire.pack(bytes(max(1 + max(payload_bytes(terms) for terms in plan.terms), _about_witnesses(plan)))),
+        wire.pack(bytes(max(release, said)), bytes(said) if said else None),
         dst_node_id=_MAX_ID,
         message_type=wire.MESSAGE_TYPE,
         group_id=wire.GROUP,
