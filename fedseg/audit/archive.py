@@ -50,7 +50,7 @@ class Role(enum.StrEnum):
     POLICY = "policy"
     SEGMENTATION = "segmentation"
     COSIGNED = "cosigned"
-    """A checkpoint of a unit's ledger, with what witnesses have signed of it."""
+    """A checkpoint of a ledger, with what witnesses have signed of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,10 @@ class Member:
             raise ValueError(f"a member of a bundle may not be called {self.name!r}")
 
     @property
-    def unit(self) -> str:
-        """The unit whose folder it lies in; of another member the first part of its name."""
-        return self.name.removeprefix("units/").partition("/")[0]
+    def owner(self) -> str:
+        """The origin of the log whose folder it lies in: a unit's below `units/`, else the server's."""
+        first, _, rest = self.name.partition("/")
+        return f"fedseg/unit/{rest.partition('/')[0]}" if first == "units" else f"fedseg/{first}"
 
 
 class _Row(BaseModel):

@@ -25,7 +25,7 @@ PLAN = "plan.toml"
 POLICY = "policy.yaml"
 SEGMENTATION = "segmentation.json"
 COSIGNED = ("cosigned.note", "rolled-back.note")
-"""In a unit's home: its ledger as witnesses have cosigned it, also where the ledger is found to be an older copy."""
+"""In a home: its ledger as witnesses have cosigned it, also where the ledger is found to be an older copy."""
 _FILE_LIMIT_BYTES = 64 * 1024 * 1024
 _UNIT = "fedseg/unit/"
 
@@ -63,7 +63,7 @@ def collect(folder: Path) -> list[Member]:
 
 
 def cosigned_notes(home: Path) -> dict[str, bytes]:
-    """What lies in a unit's home as checkpoints that witnesses have cosigned, by the files' names.
+    """What lies in a home as checkpoints that witnesses have cosigned, by the files' names.
 
     To be read before the ledger: what is cosigned in between would be more than the ledger holds.
 
@@ -105,16 +105,13 @@ def _homes(folder: Path) -> list[Path]:
 
 
 def _of_home(home: Path, notes: Mapping[str, bytes], raw: RawLedger) -> Iterator[Member]:
-    export = export_ledger(raw)
-    if not raw.origin.startswith(_UNIT):
-        yield _member("server/ledger.txt", Role.LEDGER, export)
-        return
-    unit = raw.origin.removeprefix(_UNIT)
-    yield _member(f"units/{unit}/ledger.txt", Role.LEDGER, export)
-    if (policy := _read(home / POLICY)) is not None:
-        yield _member(f"units/{unit}/{POLICY}", Role.POLICY, policy)
+    is_unit = raw.origin.startswith(_UNIT)
+    place = f"units/{raw.origin.removeprefix(_UNIT)}" if is_unit else "server"
+    yield _member(f"{place}/ledger.txt", Role.LEDGER, export_ledger(raw))
     for name, note in notes.items():
-        yield _member(f"units/{unit}/{name}", Role.COSIGNED, note)
+        yield _member(f"{place}/{name}", Role.COSIGNED, note)
+    if is_unit and (policy := _read(home / POLICY)) is not None:
+        yield _member(f"{place}/{POLICY}", Role.POLICY, policy)
 
 
 def _of_run(folder: Path, prefix: str) -> Iterator[Member]:

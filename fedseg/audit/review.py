@@ -18,7 +18,7 @@ from fedseg.audit.log import parse_log
 from fedseg.audit.memory import LogId, Memory, SignedCheckpoint
 from fedseg.audit.proof import PROOF_START, EquivocationProof
 from fedseg.audit.verify import verify_raw
-from fedseg.audit.witnesses import WitnessState, contradiction, witness_state
+from fedseg.audit.witnesses import WitnessState, beside, contradiction, server_witnesses, witness_state
 from fedseg.errors import FedsegError, VerificationError
 from fedseg.ledger.checkpoint import Checkpoint
 from fedseg.ledger.keys import PublicKey
@@ -87,7 +87,7 @@ class Review:
     memory: Memory
     """What to remember: nothing new, if anything failed."""
     witnessed: tuple[tuple[CheckedLog, WitnessState], ...] = ()
-    """Of each unit's ledger that checks out, the newest copy, and what witnesses have seen of it."""
+    """Of each ledger that checks out, the newest copy, and what witnesses have seen of it; the server's first."""
 
     @property
     def simulated(self) -> bool:
@@ -136,8 +136,7 @@ class _Reviewer:
         self._require_one_key_a_name()
         self._compare_histories()
         servers, units = self._newest("server"), self._newest("unit")
-        for unit in units:
-            self._compare_with_notes(unit)
+        self._compare_with_notes(servers, units)
         for server in servers:
             self._compare_with_units(server, units)
         for place, member in self.members:
@@ -235,22 +234,31 @@ class _Reviewer:
                 why = f"its first {size} entries are not those that were seen before"
                 self._accuse(Fault.REWRITTEN, place, why)
 
-    def _compare_with_notes(self, unit: CheckedLog) -> None:
-        """A unit's ledger holds what its own key has signed for its witnesses."""
-        believed: list[bytes] = []
+    def _compare_with_notes(self, servers: Sequence[CheckedLog], units: Sequence[CheckedLog]) -> None:
+        """A ledger holds what its own key has signed for its witnesses."""
+        notes = {log.where: self._notes_of(log) for log in [*servers, *units]}
+        states = [(unit, witness_state(unit.facts, notes[unit.where])) for unit in units]
+        for server in servers:
+            found = beside(server.facts.raw, notes[server.where])
+            state = server_witnesses(server.facts.size, found, [state for _, state in states])
+            self.witnessed.append((server, state))
+        self.witnessed += states
+        for log, state in self.witnessed:
+            nothing = f"what lies beside {log.where} as a cosigned checkpoint counts for nothing"
+            self.remarks += [f"{nothing}: {why}" for why in state.unusable]
+
+    def _notes_of(self, log: CheckedLog) -> list[bytes]:
+        """What lies beside a ledger as cosigned checkpoints, but for what contradicts it."""
+        kept: list[bytes] = []
         for place, note in self.members:
-            if note.role is not Role.COSIGNED or note.unit != unit.facts.unit:
-                continue
-            found = contradiction(unit.facts.raw, note.data)
-            if found is None:
-                believed.append(note.data)
-                continue
-            self._accuse(found.fault, f"{unit.where} against {place}", found.what)
-            self.proofs += [found.proof] if found.proof is not None else []
-        state = witness_state(unit.facts, believed)
-        self.witnessed.append((unit, state))
-        nothing = f"what lies beside {unit.where} as a cosigned checkpoint counts for nothing"
-        self.remarks += [f"{nothing}: {why}" for why in state.unusable]
+            if note.role is Role.COSIGNED and note.owner == log.facts.origin:
+                found = contradiction(log.facts.raw, note.data)
+                if found is None:
+                    kept.append(note.data)
+                    continue
+                self._accuse(found.fault, f"{log.where} against {place}", found.what)
+                self.proofs += [found.proof] if found.proof is not None else []
+        return kept
 
     def _add_fork(self, where: str, proof: EquivocationProof) -> None:
         self.proofs.append(proof)
@@ -302,12 +310,12 @@ class _Reviewer:
     def _check_policy(self, place: str, member: Member, units: Sequence[CheckedLog]) -> None:
         self._require_owner(place, member, "it is in force")
         for unit in units:
-            if unit.facts.unit == member.unit:
+            if unit.facts.origin == member.owner:
                 self._add(place, cross.of_policy(member.data, unit.facts))
 
     def _require_owner(self, place: str, member: Member, what: str) -> None:
-        if f"fedseg/unit/{member.unit}" not in {raw.origin for _, raw in self.ledgers}:
-            self._accuse(Fault.STRAY, place, f"no ledger of {member.unit} is here, so nobody can tell whether {what}")
+        if member.owner not in {raw.origin for _, raw in self.ledgers}:
+            self._accuse(Fault.STRAY, place, f"no ledger of {member.owner} is here, so nobody can tell whether {what}")
 
     def _check_segmentation(
         self, place: str, document: bytes, servers: Sequence[CheckedLog], units: Sequence[CheckedLog]

@@ -1,25 +1,27 @@
-"""What can be said of a unit's witnesses: by its verified ledger, and by the cosigned checkpoints beside it. Pure.
+"""What can be said of a ledger's witnesses: by the ledger, verified, and by the cosigned checkpoints beside it. Pure.
 
 A checkpoint beside a ledger can come from anybody, so none is believed: its size is bounded, the ledger's own key must
 have signed it, and of the cosignatures only those count that hold by the keys in the policy in force. It says what a
 witness had seen then: an older copy of a ledger has older ones beside it, and only their time tells.
+
+No policy is about the server's ledger. Of it those are witnesses whom the units here name in their policies.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 from fedseg.audit.facts import LedgerFacts
 from fedseg.audit.faults import Fault
 from fedseg.audit.proof import EquivocationProof
 from fedseg.errors import NotWitnessedError, RolledBackError, VerificationError
-from fedseg.ledger.checkpoint import Checkpoint, parse_checkpoint
+from fedseg.ledger.checkpoint import parse_checkpoint
 from fedseg.ledger.entries import History
-from fedseg.ledger.notes import Note, parse_note
+from fedseg.ledger.notes import Note, SignatureType, parse_note
 from fedseg.ledger.raw import RawLedger
-from fedseg.ledger.verifier_keys import OpenedNote, VerifierKey
+from fedseg.ledger.verifier_keys import VerifierKey, open_signed
 from fedseg.privacy.entries import ReleaseBody
 from fedseg.privacy.witnessed import open_own
 
@@ -32,10 +34,12 @@ _AHEAD: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class WitnessLine:
-    """One of the policy's witnesses."""
+    """One of a ledger's witnesses."""
 
     name: str
-    """As the policy names it."""
+    """As the policy names it; of the server's ledger, as its key does."""
+    key: str
+    """Its verifier key (`name+id+key`), from the policy."""
     covers: int
     """How many of the ledger's entries the newest checkpoint covers that it has cosigned; 0 if it has cosigned none."""
     at: datetime | None
@@ -44,8 +48,10 @@ class WitnessLine:
 
 @dataclass(frozen=True, slots=True)
 class WitnessState:
-    """How much of a unit's ledger its witnesses have seen. The field names are keys of JSON output."""
+    """How much of a ledger its witnesses have seen. The field names are keys of JSON output."""
 
+    role: Literal["unit", "server"]
+    """Whose ledger it is."""
     quorum: int | None
     """How many the policy in force asks for; 0 if it declares that there is none, None if it says nothing."""
     witnesses: tuple[WitnessLine, ...]
@@ -67,15 +73,16 @@ class WitnessState:
     @property
     def in_words(self) -> str:
         """A sentence for a report, without its full stop."""
+        who = ", ".join(f"{one.name} ({self._seen_in_words(one)})" for one in self.witnesses if one.covers)
+        if self.role == "server":
+            return f"cosigned by {who}" if who else NO_WITNESS
         if self.quorum is None:
             return f"{NO_WITNESS}: its policy says nothing of witnesses"
         if not self.quorum:
             return f"{NO_WITNESS}, as its policy declares"
-        names, seen = ", ".join(one.name for one in self.witnesses), [one for one in self.witnesses if one.covers]
-        asked = f"its policy asks for {self.quorum} of {names}"
-        if not seen:
+        asked = f"its policy asks for {self.quorum} of {', '.join(one.name for one in self.witnesses)}"
+        if not who:
             return f"{asked}, and no cosignature of theirs is here"
-        who = ", ".join(f"{one.name} ({self._seen_in_words(one)})" for one in seen)
         return f"{asked}; cosigned by {who}; {self._uncovered_in_words}"
 
     def _seen_in_words(self, one: WitnessLine) -> str:
@@ -91,6 +98,18 @@ class WitnessState:
                 return f"1 release is not covered by {self.quorum} of them"
             case count:
                 return f"{count} releases are not covered by {self.quorum} of them"
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What lies beside a ledger and was found to be the ledger's own; who else has signed it is not checked yet."""
+
+    owner: tuple[VerifierKey, ...]
+    """Every key that the ledger has had."""
+    notes: tuple[str, ...]
+    """Checkpoints that one of them has signed for this ledger, and that the ledger holds."""
+    unusable: tuple[str, ...]
+    """As in `WitnessState`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,31 +132,51 @@ def witness_state(ledger: LedgerFacts, notes: Iterable[bytes]) -> WitnessState:
     Raises:
         RolledBackError: If the ledger's own key has signed one that `contradiction` finds.
     """
-    history, caps = ledger.raw.history(), ledger.account.caps
+    found, caps = beside(ledger.raw, notes), ledger.account.caps
     rules = None if caps is None else caps.witnesses
     named = {} if rules is None else dict(zip(rules.keys, rules.verifier_keys, strict=True))
-    # As at the door: a log is not its own witness.
-    others = {key for key in named.values() if key.public_key not in ledger.keys}
-    seen, unusable = dict[VerifierKey, tuple[int, int]](), list[str]()
-    for note in notes:
-        try:
-            checkpoint, opened = open_beside(note, history, named.values())
-        except NotWitnessedError as error:
-            unusable.append(error.why)
-            continue
-        for one in opened.signed:
-            if one.key in others:
-                seen[one.key] = max(seen.get(one.key, (0, 0)), (checkpoint.size, one.timestamp or 0))
+    seen, unusable = _seen(found, named.values())
     quorum = None if rules is None else rules.quorum
     covers = _covered([size for size, _ in seen.values()], quorum or 0)
     return WitnessState(
+        "unit",
         quorum,
-        tuple(WitnessLine(name, *_said(seen.get(key))) for name, key in named.items()),
+        tuple(_line(name, key, seen) for name, key in named.items()),
         entries=ledger.size,
         covers=covers,
-        uncovered_releases=sum(1 for entry in history.since(covers) if entry.kind == ReleaseBody.kind),
-        unusable=tuple(unusable),
+        uncovered_releases=sum(1 for entry in ledger.raw.entries[covers:] if entry.kind == ReleaseBody.kind),
+        unusable=(*found.unusable, *unusable),
     )
+
+
+def server_witnesses(entries: int, found: Beside, units: Iterable[WitnessState]) -> WitnessState:
+    """What those whom units name as their witnesses have seen of the server's verified ledger.
+
+    Args:
+        entries: How many entries it has.
+        found: What lies beside it.
+        units: Of the ledgers of units here.
+    """
+    named = {VerifierKey.from_text(one.key): None for unit in units for one in unit.witnesses}
+    seen, unusable = _seen(found, named)
+    lines = tuple(_line(key.name, key, seen) for key in named)
+    return WitnessState("server", None, lines, entries, 0, 0, (*found.unusable, *unusable))
+
+
+def beside(raw: RawLedger, notes: Iterable[bytes]) -> Beside:
+    """Which of these checkpoints are of this verified ledger.
+
+    Raises:
+        RolledBackError: If its own key has signed one that `contradiction` finds.
+    """
+    held, unusable, history = list[str](), list[str](), raw.history()
+    for note in notes:
+        try:
+            held.append(open_beside(note, history))
+        except NotWitnessedError as error:
+            unusable.append(error.why)
+    owner = tuple(VerifierKey(raw.origin, SignatureType.ED25519, key) for key in raw.keys().all)
+    return Beside(owner, tuple(held), tuple(unusable))
 
 
 def contradiction(raw: RawLedger, note: bytes) -> Contradiction | None:
@@ -158,24 +197,40 @@ def contradiction(raw: RawLedger, note: bytes) -> Contradiction | None:
     return Contradiction(Fault.REWRITTEN, f"its first {size} entries are not those of {beside}", None)
 
 
-def open_beside(note: bytes, history: History, witnesses: Iterable[VerifierKey] = ()) -> tuple[Checkpoint, OpenedNote]:
-    """`open_own` of bytes that anybody can have put beside the ledger.
+def open_beside(note: bytes, history: History) -> str:
+    """`open_own` of bytes that anybody can have put beside the ledger: their text, if the ledger's own key signed it.
 
     Raises:
-        NotWitnessedError: If they are no checkpoint of this ledger that its own key has signed, or a signature under
-            a witness's name is not its own: then none of them counts.
-        RolledBackError: As `open_own`, whatever else is wrong with the note.
+        NotWitnessedError: If they are no checkpoint of this ledger that its own key has signed.
+        RolledBackError: As `open_own`.
     """
     if len(note) > NOTE_LIMIT_BYTES:
         raise _counts_for_nothing(f"it has {len(note)} bytes, at most {NOTE_LIMIT_BYTES} are read")
     try:
         text = note.decode("utf-8")
-        found = open_own(text, history)
-        return open_own(text, history, known) if (known := tuple(witnesses)) else found
-    except UnicodeDecodeError as error:
-        raise _counts_for_nothing("it is not text") from error
-    except ValueError as error:  # `open_signed`: a policy, or a log's changes of key, made so that keys look alike
-        raise _counts_for_nothing(f"whose signatures it has cannot be told: {error}") from error
+        open_own(text, history)
+    except ValueError as error:  # no UTF-8; or the log's changes of key were made so that two keys look alike
+        raise _counts_for_nothing(f"it cannot be read: {error}") from error
+    return text
+
+
+def _seen(found: Beside, named: Collection[VerifierKey]) -> tuple[dict[VerifierKey, tuple[int, int]], list[str]]:
+    """How much each witness has cosigned, and the second that it says it did; and which notes count for nothing."""
+    # As at the door: a log is not its own witness.
+    own = {key.public_key for key in found.owner}
+    others = [key for key in named if key.public_key not in own]
+    seen, unusable = dict[VerifierKey, tuple[int, int]](), list[str]()
+    for note in found.notes:
+        size = parse_checkpoint(parse_note(note).text).size
+        try:
+            signed = open_signed(note, [*found.owner, *named]).signed
+        except (VerificationError, ValueError) as error:  # a false signature; or names and keys made to look alike
+            unusable.append(error.why if isinstance(error, VerificationError) else str(error))
+            continue
+        for one in signed:
+            if one.key in others:
+                seen[one.key] = max(seen.get(one.key, (0, 0)), (size, one.timestamp or 0))
+    return seen, unusable
 
 
 def _covered(sizes: Iterable[int], quorum: int) -> int:
@@ -184,12 +239,15 @@ def _covered(sizes: Iterable[int], quorum: int) -> int:
     return ordered[quorum - 1] if 0 < quorum <= len(ordered) else 0
 
 
-def _said(seen: tuple[int, int] | None) -> tuple[int, datetime | None]:
-    """How much a witness has cosigned, and when."""
-    size, seconds = seen or (0, 0)
+def _line(name: str, key: VerifierKey, seen: Mapping[VerifierKey, tuple[int, int]]) -> WitnessLine:
+    size, seconds = seen.get(key, (0, 0))
+    return WitnessLine(name, key.to_text(), size, _time(seconds))
+
+
+def _time(seconds: int) -> datetime | None:
     with suppress(OverflowError, ValueError, OSError):
-        return size, datetime.fromtimestamp(seconds, UTC) if seconds else None
-    return size, None
+        return datetime.fromtimestamp(seconds, UTC) if seconds else None
+    return None
 
 
 def _fork(raw: RawLedger, note: str, size: int) -> EquivocationProof | None:
@@ -206,5 +264,5 @@ def _counts_for_nothing(why: str) -> NotWitnessedError:
     return NotWitnessedError(
         "what lies beside the ledger as a cosigned checkpoint counts for nothing",
         why=why,
-        fix="ask the unit for its home's cosigned.note as it is",
+        fix="ask its owner for the home's cosigned.note as it is",
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fedseg.audit.archive import Member
     from fedseg.audit.certificate import CertificateFacts
     from fedseg.audit.proof import EquivocationProof
-    from fedseg.audit.review import Review
+    from fedseg.audit.review import CheckedLog, Review
     from fedseg.audit.witnesses import WitnessState
 
 app = typer.Typer(
@@ -148,7 +148,7 @@ def _facts(found: "Review", files: list[Path], *, proofs: list[str], remembered:
             }
             for log in found.logs
         ],
-        "witnesses": [_witnesses(log.where, log.facts.unit, state) for log, state in found.witnessed],
+        "witnesses": [_witnesses(log, state) for log, state in found.witnessed],
         "failures": [
             {
                 "code": one.fault.code,
@@ -166,12 +166,12 @@ def _facts(found: "Review", files: list[Path], *, proofs: list[str], remembered:
     }
 
 
-def _witnesses(where: str, unit: str, state: "WitnessState") -> dict[str, Any]:
+def _witnesses(log: "CheckedLog", state: "WitnessState") -> dict[str, Any]:
     from fedseg.report.facts import plain
 
     return {
-        "where": where,
-        "unit": unit,
+        "where": log.where,
+        "origin": log.facts.origin,
         "witnessed": state.is_witnessed,
         "in_words": state.in_words,
         **plain(state),
@@ -265,11 +265,11 @@ def _describe_checked(found: "Review", facts: dict[str, Any]) -> str:
 
 
 def _describe_witnesses(facts: dict[str, Any]) -> str:
-    """Of each unit, or of those together about which the same is to be said."""
+    """Of each ledger, or of those together about which the same is to be said."""
     said: dict[str, list[str]] = {}
     for one in facts["witnesses"]:
-        said.setdefault(one["in_words"], []).append(one["unit"])
-    lines = [f"    {', '.join(units)}: {words}" for words, units in said.items()]
+        said.setdefault(one["in_words"], []).append(one["origin"].rpartition("/")[2])
+    lines = [f"    {', '.join(names)}: {words}" for words, names in said.items()]
     return "\n".join(["Seen by witnesses, as far as cosignatures are here:", *lines] if lines else [])
 
 
@@ -319,7 +319,7 @@ def _proved(facts: dict[str, Any]) -> list[str]:
         proved.append("each published segment is what the releases that the server counted give")
     if origins > {"fedseg/server"}:
         proved.append("what the server counted of the units here, they have charged, bit for bit")
-    if any(one["covers"] for one in facts["witnesses"]):
+    if any(said["covers"] for one in facts["witnesses"] for said in one["witnesses"]):
         proved.append("what witnesses have cosigned of a ledger is in it; none of them had cosigned another history")
     if facts["remembered"]:
         proved.append("each ledger goes on where you last saw it, if you have seen it before")

@@ -20,9 +20,16 @@ from fedseg.audit.log import read_log
 from fedseg.audit.proof import EquivocationProof
 from fedseg.audit.review import Review, review
 from fedseg.audit.verify import verify_raw
-from fedseg.audit.witnesses import NOTE_LIMIT_BYTES, WitnessLine, WitnessState, open_beside, witness_state
+from fedseg.audit.witnesses import (
+    NOTE_LIMIT_BYTES,
+    WitnessLine,
+    WitnessState,
+    beside,
+    server_witnesses,
+    witness_state,
+)
 from fedseg.cli.main import run_command
-from fedseg.errors import NotWitnessedError, RolledBackError
+from fedseg.errors import RolledBackError
 from fedseg.federation.server_app import run_plan
 from fedseg.ledger.checkpoint import Checkpoint, sign_checkpoint
 from fedseg.ledger.cosignature import cosign, ed25519_message
@@ -35,11 +42,11 @@ from fedseg.ledger.verifier_keys import VerifierKey
 from fedseg.node.approvals import deny
 from fedseg.node.witnessing import COSIGNED_FILE, ROLLED_BACK_FILE
 from fedseg.policy.document import load_policy
+from tests.cosigned_evidence import WHEN, cosigned_server
 from tests.forged_ledger import Forgery, policy_line
 from tests.small_federation import SmallFederation, make_federation, policy_document
 from tests.witnessed_federation import witnessed
 
-WHEN = datetime(2026, 11, 23, 9, tzinfo=UTC)
 NAMES = ("auditor", "partner", "rival")
 
 
@@ -117,9 +124,12 @@ def faults(seen: Review) -> list[tuple[Fault, str]]:
 def test_who_has_cosigned_how_much_and_when_is_recomputed(case: Case) -> None:
     state = case.state(case.cosigned(case.note(), "auditor", "rival"))
     assert (state.quorum, state.entries, state.covers, state.uncovered_releases) == (2, case.size, case.size, 0)
+    keys = {name: verifier_key(name, key).to_text() for name, key in case.witnesses.items()}
     assert state.witnesses == (
-        WitnessLine("auditor", case.size, WHEN), WitnessLine("partner", 0, None), WitnessLine("rival", case.size, WHEN)
-    )  # fmt: skip
+        WitnessLine("auditor", keys["auditor"], case.size, WHEN),
+        WitnessLine("partner", keys["partner"], 0, None),
+        WitnessLine("rival", keys["rival"], case.size, WHEN),
+    )
     assert state.is_witnessed
     assert state.in_words == (
         "its policy asks for 2 of auditor, partner, rival; cosigned by "
@@ -169,7 +179,7 @@ def test_a_time_that_no_calendar_has_is_left_out(case: Case, seconds: int) -> No
     signature += case.witnesses["auditor"].sign(ed25519_message(parsed.text, seconds))
     line = SignatureLine(key.name, key.id, signature)
     state = case.state(Note(parsed.text, (*parsed.signatures, line)).to_text().encode())
-    assert state.witnesses[0] == WitnessLine("auditor", case.size, None)
+    assert state.witnesses[0] == WitnessLine("auditor", key.to_text(), case.size, None)
     assert "cosigned by auditor (the first 7 of 7 entries); " in state.in_words
 
 
@@ -239,9 +249,11 @@ def lookalikes() -> tuple[VerifierKey, VerifierKey]:
 
 
 def test_witnesses_that_were_made_to_look_alike_count_for_nothing(case: Case) -> None:
-    with pytest.raises(NotWitnessedError) as refused:
-        open_beside(case.note().encode(), case.raw.history(), lookalikes())
-    assert "cannot be told" in refused.value.why
+    keys = tuple(WitnessLine(key.name, key.to_text(), 0, None) for key in lookalikes())
+    found = beside(case.raw, [case.note().encode()])
+    state = server_witnesses(case.size, found, [WitnessState("unit", 1, keys, case.size, 0, 0)])
+    assert [one.covers for one in state.witnesses] == [0, 0]
+    assert "same name and id" in state.unusable[0]
 
 
 def test_a_checkpoint_of_no_unit_here_is_a_stray(case: Case) -> None:
@@ -342,12 +354,8 @@ def test_the_command_says_who_has_cosigned_how_much_and_when(
     assert "none of them had cosigned another history" in text
     assert run_command(["audit", "verify", str(file), "--format", "json"]) == 0
     (one,) = json.loads(capsys.readouterr().out)["data"]["witnesses"]
-    assert (one["unit"], one["where"], one["quorum"], one["covers"]) == (
-        "north",
-        "units/north/ledger.txt",
-        2,
-        int(said),
-    )
+    assert (one["origin"], one["where"]) == ("fedseg/unit/north", "units/north/ledger.txt")
+    assert (one["role"], one["quorum"], one["covers"]) == ("unit", 2, int(said))
     assert one["witnessed"]
     assert [witness["name"] for witness in one["witnesses"]] == ["south", "west"]
     assert datetime.fromisoformat(one["witnesses"][0]["at"]).tzinfo == UTC
@@ -365,6 +373,30 @@ def test_a_contradiction_ends_the_command_with_its_code_and_leaves_the_proof(
     assert [one["code"] for one in data["failures"]] == ["L15-fork"]
     (proof,) = data["proofs"]
     assert EquivocationProof.from_json(Path(proof).read_bytes()).origin == "fedseg/unit/north"
+
+
+def test_of_the_servers_ledger_those_are_witnesses_whom_the_units_name(ended: SmallFederation, tmp_path: Path) -> None:
+    server = collect(cosigned_server(ended, tmp_path, "north", "west"))
+    north = collect(ended.home("north").path)
+    seen = review({"server.zip": pack(server), "north.zip": pack(north)}, {})
+    assert seen.findings == ()
+    (log, state), _ = seen.witnessed
+    assert (log.facts.origin, state.role, state.quorum) == ("fedseg/server", "server", None)
+    # North names south and west: of north itself nobody here says that it is a witness.
+    assert [(one.name, one.covers) for one in state.witnesses] == [
+        ("fedseg/witness/south", 0),
+        ("fedseg/witness/west", state.entries),
+    ]
+    assert state.in_words == f"cosigned by fedseg/witness/west (the first {state.entries} of {state.entries} entries, 2026-11-23 09:00 UTC)"  # fmt: skip
+    alone = review({"server.zip": pack(server)}, {}).witnessed[0][1]
+    assert (alone.witnesses, alone.in_words) == ((), "no witness")
+
+
+def test_a_second_history_of_the_server_is_proven_too(ended: SmallFederation, tmp_path: Path) -> None:
+    members = collect(cosigned_server(ended, tmp_path, "west", root=bytes(32)))
+    seen = review({"server.zip": pack(members)}, {})
+    assert faults(seen) == [(Fault.FORK, "server/ledger.txt against server/cosigned.note")]
+    assert len(seen.proofs) == 1
 
 
 def test_a_copy_that_was_found_out_carries_what_found_it_out(ended: SmallFederation, tmp_path: Path) -> None:

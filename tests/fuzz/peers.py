@@ -16,7 +16,7 @@ from fedseg.audit.certificate import verify_certificate
 from fedseg.audit.log import parse_log, verify_log
 from fedseg.audit.proof import EquivocationProof
 from fedseg.audit.verify import verify_raw
-from fedseg.audit.witnesses import open_beside
+from fedseg.audit.witnesses import contradiction, open_beside
 from fedseg.certificate import PAYLOAD_TYPE, ProvenCertificate, open_certificate, open_closing
 from fedseg.clustering.request import parse_request, request_bytes
 from fedseg.console.guard import read_form
@@ -291,6 +291,9 @@ def _of_notes(federation: SmallFederation) -> list[Peer]:
         proof.verify(proof.extra or b"", parse_checkpoint(opened.text))
         return proof
 
+    def beside(data: bytes) -> object:
+        return contradiction(raw, data) or open_beside(data, raw.history())
+
     return [
         Peer("note", [own, note.encode()], text(parse_note), TEXT, 60, covers=["ledger.notes:parse_note"]),
         Peer("own-note", [own], text(lambda one: open_note(one, key.public, origin)), TEXT, 30,
@@ -299,8 +302,7 @@ def _of_notes(federation: SmallFederation) -> list[Peer]:
              covers=["ledger.verifier_keys:open_signed"]),
         Peer("cosigned", [note.encode()], text(lambda one: open_own(one, raw.history(), [witness])), TEXT, 30,
              covers=["privacy.witnessed:open_own"]),
-        Peer("cosigned-beside", [note.encode(), own], lambda data: open_beside(data, raw.history(), [witness]), BYTES, 20,
-             covers=["audit.witnesses:open_beside"]),
+        Peer("cosigned-beside", [note.encode(), own], beside, BYTES, 20, covers=["audit.witnesses:open_beside"]),
         Peer("checkpoint", [own.partition(b"\n\n")[0] + b"\n"], text(parse_checkpoint), TEXT, 60,
              covers=["ledger.checkpoint:parse_checkpoint"]),
         Peer("own-checkpoint", [own], text(lambda one: open_checkpoint(one, key.public, origin)), TEXT, 30,

@@ -33,7 +33,8 @@ def report(fortnight: Path) -> OfficerReport:
 def hostile(report: OfficerReport) -> OfficerReport:
     """The same report with a hostile text wherever a text can come from elsewhere."""
     game = NoiseGame(HOSTILE, HOSTILE, 10, 0.7, 0.6, 1.0, 0.5)
-    seen = WitnessState(1, (WitnessLine(HOSTILE, 2, None),), entries=3, covers=2, uncovered_releases=0)
+    line = WitnessLine(HOSTILE, HOSTILE, 2, None)
+    seen = WitnessState("unit", 1, (line,), entries=3, covers=2, uncovered_releases=0)
     change = PolicyChange((HOSTILE,), (HOSTILE,), "0" * 64, "1" * 64, (KeyFact(HOSTILE, HOSTILE, HOSTILE),), (HOSTILE,))
     return replace(
         report,

@@ -21,6 +21,7 @@ from fedseg.node.witnessing import COSIGNED_FILE
 from fedseg.report.officer.evidence import gather
 from fedseg.report.officer.model import OfficerReport
 from fedseg.report.officer.pack import Question, check, make, write
+from tests.cosigned_evidence import cosigned_server
 from tests.report.test_officer_figures import Page
 from tests.small_federation import SmallFederation
 from tests.witnessed_federation import witnessed
@@ -53,6 +54,10 @@ def changed(members: tuple[Member, ...], unit: str, change: Callable[[bytes], by
 
 def without(members: tuple[Member, ...], *units: str) -> tuple[Member, ...]:
     return tuple(one for one in members if one.name not in {f"units/{unit}/{COSIGNED_FILE}" for unit in units})
+
+
+def without_servers(members: tuple[Member, ...]) -> tuple[Member, ...]:
+    return tuple(one for one in members if one.name != "server/cosigned.note")
 
 
 def test_each_unit_has_its_row_of_who_has_seen_how_much_and_when(
@@ -108,7 +113,7 @@ def test_a_unit_whose_cosignatures_are_not_here_is_named_and_waited_for(members:
 
 
 def test_none_of_them_is_no_witness(members: tuple[Member, ...]) -> None:
-    report, files = make(without(members, "north", "south", "west"), ALL)
+    report, files = make(without_servers(without(members, "north", "south", "west")), ALL)
 
     assert not report.witnessed
     assert "No witness In this evidence nobody but its owner has signed any ledger. So an owner" in page_of(files).words
@@ -137,6 +142,26 @@ def test_a_ledger_that_its_own_key_contradicts_fails_and_gives_no_figures(
     assert [(one.code, one.where) for one in report.failures] == [(code, "units/north/ledger.txt")]
     assert "Rely on nothing in it" in page_of(files).words
     assert report.units == ()
+
+
+def test_what_units_witnesses_have_signed_of_the_servers_ledger_is_said(
+    ended: SmallFederation, members: tuple[Member, ...], tmp_path: Path
+) -> None:
+    server, others = Member("server/cosigned.note", Role.COSIGNED, b""), without_servers(members)
+    note = (cosigned_server(ended, tmp_path, "north", "west") / COSIGNED_FILE).read_bytes()
+
+    report, files = make((*others, replace(server, data=note)), ALL)
+    damaged, _ = make((*others, server), ALL)
+    absent, _ = make(others, ALL)
+
+    assert report.log[0].cosigned_by == ("fedseg/witness/west", "fedseg/witness/north")
+    (row,) = (row for row in page_of(files).rows("Witnesses") if row[0] == "server")
+    entries = report.log[0].entries
+    assert (row[1], row[3:]) == ("\N{EN DASH}", [f"{entries} of {entries}", "\N{EN DASH}"])
+    assert row[2] == "fedseg/witness/west, 2026-11-23 09:00; fedseg/witness/north, 2026-11-23 09:00"
+    assert (damaged.verified, damaged.log[0].witnesses) == (True, "no witness")
+    assert any("of server as a cosigned checkpoint counts for nothing" in one for one in damaged.remarks)
+    assert (absent.log[0].witnesses, absent.log[0].cosigned_by) == ("no witness", ())
 
 
 def test_a_strangers_signature_witnesses_nothing(ended: SmallFederation, members: tuple[Member, ...]) -> None:
@@ -180,4 +205,5 @@ def test_a_ledger_nobody_asks_about_is_not_called_witnessed(fortnight: Path) -> 
     report: OfficerReport = make(gather([fortnight]), ALL)[0]
 
     assert not report.witnessed
-    assert [one.witnessing is None for one in report.log] == [True, False, False, False]
+    assert [one.witnessing.role for one in report.log] == ["server", "unit", "unit", "unit"]
+    assert {one.witnesses for one in report.log} == {"no witness", "no witness: its policy says nothing of witnesses"}

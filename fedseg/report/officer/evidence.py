@@ -1,12 +1,13 @@
 """Evidence for a report: bundles and folders become one bundle, whose ledgers are verified and held together."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedseg.audit.archive import BUNDLE_LIMIT_BYTES, Member, Role, unpack
 from fedseg.audit.bundle import collect
 from fedseg.audit.faults import Fault
+from fedseg.audit.witnesses import server_witnesses
 from fedseg.errors import FedsegError, PlanError, SettingsError, StorageError
 from fedseg.ledger.canonical import sha256_hex
 from fedseg.plan import Plan, parse_plan
@@ -60,7 +61,7 @@ def verify(members: Sequence[Member], keys: Mapping[str, str], seen: Mapping[str
     notes: dict[str, list[bytes]] = {}
     for one in members:
         if one.role is Role.COSIGNED:
-            notes.setdefault(one.unit, []).append(one.data)
+            notes.setdefault(one.owner, []).append(one.data)
     tasks = [Task(one.name, one.data, keys, seen, notes) for one in members if one.role is Role.LEDGER]
     # Before the ledgers, and so before other processes are begun: a plan that lies here and in ledgers is read once.
     beside = {one.name: _plan_of(one) for one in members if one.role is Role.PLAN}
@@ -71,7 +72,7 @@ def verify(members: Sequence[Member], keys: Mapping[str, str], seen: Mapping[str
     if not tasks:
         failures.append(_failure("the bundle", Fault.EMPTY, "there is no ledger in it"))
     failures += _twice([one.log.origin for one in units] + [one.log.origin for one in servers])
-    server = servers[0] if servers else None
+    server = _witnessed(servers[0], units) if servers else None
     plans = {digest: parse_plan(document) for digest, document in dict(known_plans(units, server)).items()}
     if server is not None:
         failures += _against_units(server, units, plans)
@@ -79,7 +80,14 @@ def verify(members: Sequence[Member], keys: Mapping[str, str], seen: Mapping[str
         failures += [failure for name, plan in beside.items() for failure in _of_plan(name, plan, plans)]
         results = None if server is None else frozenset(one.sha256 for one in server.published.values())
         failures += [failure for one in members for failure in _of_file(one, units, results)]
+        failures += _strays(members, {one.log.origin for one in units} | {one.log.origin for one in servers})
     return Evidence(units, server, plans, tuple(failures))
+
+
+def _witnessed(server: ServerRecord, units: Sequence[UnitRecord]) -> ServerRecord:
+    """The same, with what those have seen of it whom the units name as their witnesses."""
+    seen = server_witnesses(server.log.size, server.beside, [one.log.witnesses for one in units])
+    return replace(server, log=replace(server.log, witnesses=seen))
 
 
 def _read(path: Path) -> bytes:
@@ -138,25 +146,28 @@ def _of_file(member: Member, units: Sequence[UnitRecord], results: frozenset[str
     """So is a policy, and a result, of which the server's ledger logs those of these hashes."""
     if member.role is Role.POLICY:
         yield from _of_policy(member, units)
-    if member.role is Role.COSIGNED and member.unit not in {one.log.name for one in units}:
-        yield _failure(member.name, Fault.STRAY, f"no ledger of {member.unit} is here that checks out")
     if member.role is Role.SEGMENTATION and results is not None and sha256_hex(member.data) not in results:
         yield _failure(member.name, Fault.SEGMENTS, "it is no result that the server's ledger logs")
 
 
+def _strays(members: Sequence[Member], origins: Collection[str]) -> Iterator[FailureFact]:
+    """What can only be of a ledger lies beside one."""
+    for one in members:
+        if one.role in {Role.POLICY, Role.COSIGNED} and one.owner not in origins:
+            yield _failure(one.name, Fault.STRAY, f"no ledger of {one.owner} is here that checks out")
+
+
 def _of_policy(member: Member, units: Sequence[UnitRecord]) -> Iterator[FailureFact]:
-    owner = member.unit
-    policies = next((one.policies for one in units if one.log.name == owner), None)
-    if policies is None:
-        yield _failure(member.name, Fault.STRAY, f"no ledger of {owner} is here that checks out")
-        return
+    policies = next((one.policies for one in units if one.log.origin == member.owner), ())
     try:
         digest = load_policy(member.data).digest
     except FedsegError as error:
         yield _failure(member.name, Fault.UNLOGGED, f"it is not a policy: {error.why}")
         return
     if policies and policies[-1].sha256 != digest:
-        yield _failure(member.name, Fault.UNLOGGED, f"the policy is not the one in force in the ledger of {owner}")
+        yield _failure(
+            member.name, Fault.UNLOGGED, f"the policy is not the one in force in the ledger of {member.owner}"
+        )
 
 
 def _failure(where: str, fault: Fault, what: str) -> FailureFact:

@@ -7,7 +7,6 @@ from fractions import Fraction
 
 from fedseg import __version__
 from fedseg.audit.archive import Member, pack
-from fedseg.audit.witnesses import NO_WITNESS
 from fedseg.ledger.canonical import sha256_hex
 from fedseg.plan import Plan
 from fedseg.policy.changes import keys_changed
@@ -125,8 +124,8 @@ def _log(one: Log) -> LogFact:
         public_key=one.public_key,
         fingerprint=one.fingerprint,
         key_given=one.key_given,
-        cosigned_by=tuple(said.name for said in one.witnesses.witnesses if said.covers) if one.witnesses else (),
-        witnesses=one.witnesses.in_words if one.witnesses else NO_WITNESS,
+        cosigned_by=tuple(said.name for said in one.witnesses.witnesses if said.covers),
+        witnesses=one.witnesses.in_words,
         witnessing=one.witnesses,
         goes_on_from=one.goes_on_from,
     )
@@ -141,7 +140,7 @@ def _remarks(evidence: Evidence, keys: Mapping[str, str], period: Period | None)
     for one in _logs(evidence):
         if len(one.keys) > 1:
             yield f"{one.name} has replaced its key; compare the new fingerprint by telephone."
-        for why in one.witnesses.unusable if one.witnesses else ():
+        for why in one.witnesses.unusable:
             yield f"What lies beside the ledger of {one.name} as a cosigned checkpoint counts for nothing: {why}."
     known = {name for one in _logs(evidence) for name in (one.origin, one.name)}
     if unknown := sorted(set(keys) - known):

@@ -23,12 +23,11 @@ from fedseg.audit.entries import (
     failed,
     read_body,
 )
-from fedseg.audit.facts import LedgerFacts
 from fedseg.audit.faults import Fault, fault_of
 from fedseg.audit.histories import root_at
 from fedseg.audit.log import parse_log, verify_log
 from fedseg.audit.verify import verify_raw
-from fedseg.audit.witnesses import WitnessState, contradiction, witness_state
+from fedseg.audit.witnesses import WitnessState, beside, contradiction, server_witnesses, witness_state
 from fedseg.errors import VerificationError
 from fedseg.ledger.entries import KEY_CHANGE, Entry
 from fedseg.ledger.keys import PublicKey
@@ -77,7 +76,7 @@ class Task:
     seen: Mapping[str, tuple[int, str]]
     """Size and root of each log at the last sign-off, by origin."""
     notes: Mapping[str, Sequence[bytes]] = field(default_factory=dict[str, Sequence[bytes]])
-    """What lies beside units' ledgers as cosigned checkpoints, by unit."""
+    """What lies beside the ledgers as cosigned checkpoints, by origin."""
 
 
 Found = UnitRecord | ServerRecord | FailureFact
@@ -129,9 +128,7 @@ def _key_of(task: Task, raw: RawLedger) -> PublicKey | None:
     return next((PublicKey.from_text(task.keys[name]) for name in names if name in task.keys), None)
 
 
-def _log(
-    task: Task, raw: RawLedger, key: PublicKey | None, *, role: str, name: str, witnesses: WitnessState | None = None
-) -> Log:
+def _log(task: Task, raw: RawLedger, key: PublicKey | None, name: str, witnesses: WitnessState) -> Log:
     newest, _ = raw.notes[-1]
     keys = raw.keys()
     size, root = task.seen.get(raw.origin, (None, ""))
@@ -143,7 +140,7 @@ def _log(
     return Log(
         where=task.where,
         origin=raw.origin,
-        role=role,
+        role=witnesses.role,
         name=name,
         size=newest,
         root=raw.history().root(newest).hex(),
@@ -154,6 +151,15 @@ def _log(
         witnesses=witnesses,
         goes_on_from=size,
     )
+
+
+def _notes(task: Task, raw: RawLedger) -> Sequence[bytes]:
+    """What lies beside a ledger as cosigned checkpoints, of which none contradicts it."""
+    notes = task.notes.get(raw.origin, ())
+    for note in notes:
+        if (found := contradiction(raw, note)) is not None:
+            raise failed(found.fault, found.what)
+    return notes
 
 
 # A unit's
@@ -185,7 +191,7 @@ def _unit(task: Task, raw: RawLedger, key: PublicKey | None, name: str) -> UnitR
     )
     approvals = by_kind.get(ApprovalBody.kind, [])
     return UnitRecord(
-        log=_log(task, raw, key, role="unit", name=name, witnesses=_witnesses(facts, task.notes.get(name, ()))),
+        log=_log(task, raw, key, name, witness_state(facts, _notes(task, raw))),
         plans={str(one.body["plan_sha256"]): raw.payloads[_payload(one)] for _, _, one in approvals},
         policies=tuple(_policy(seq, day, raw, one) for seq, day, one in by_kind.get(PolicyBody.kind, ())),
         approvals=tuple(_approval(seq, day, one) for seq, day, one in approvals),
@@ -204,13 +210,6 @@ def _unit(task: Task, raw: RawLedger, key: PublicKey | None, name: str) -> UnitR
         key_changes=tuple(KeyChange(seq, day) for seq, day, _ in by_kind.get(KeyChangeBody.kind, ())),
         newest_day=facts.account.newest_day,
     )
-
-
-def _witnesses(facts: LedgerFacts, notes: Sequence[bytes]) -> WitnessState:
-    for note in notes:
-        if (found := contradiction(facts.raw, note)) is not None:
-            raise failed(found.fault, found.what)
-    return witness_state(facts, notes)
 
 
 _DAY_FIELDS = ("made_on", "approved_at", "refused_on", "closed_on", "released_on", "changed_on")
@@ -271,7 +270,8 @@ def _payload(entry: Entry) -> str:
 
 def _server(task: Task, raw: RawLedger, key: PublicKey | None) -> ServerRecord:
     verify_log(raw, key)
-    log = _log(task, raw, key, role="server", name="server")
+    found = beside(raw, _notes(task, raw))
+    log = _log(task, raw, key, "server", server_witnesses(len(raw.entries), found, ()))
     plans: dict[str, bytes] = {}
     counted: dict[tuple[str, str, int], tuple[str, str]] = {}
     rounds: dict[tuple[str, int], tuple[str, ...]] = {}
@@ -302,7 +302,7 @@ def _server(task: Task, raw: RawLedger, key: PublicKey | None) -> ServerRecord:
                     read_body(entry, ServerKeyChangeBody)
                 case _:
                     raise failed(Fault.KIND, f"entry {entry.seq} is of a kind no server writes")
-    return ServerRecord(log, plans, counted, published, rounds)
+    return ServerRecord(log, plans, counted, published, found, rounds)
 
 
 def _require_run(plan: str, plans: Mapping[str, bytes], entry: Entry) -> None:

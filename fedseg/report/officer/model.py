@@ -76,11 +76,11 @@ class LogFact:
     key_given: bool
     """Whether somebody vouched for the key; if not, the bundle alone names it."""
     cosigned_by: tuple[str, ...]
-    """Who of its policy's witnesses has cosigned some of it, found to hold; empty: nobody."""
+    """Which of its witnesses have cosigned some of it, found to hold; empty: nobody."""
     witnesses: str
-    """What its policy in force asks of witnesses and what they have seen, in words."""
-    witnessing: WitnessState | None
-    """The same for programs; None of the server's, which no policy is about."""
+    """What the unit's policy in force asks of witnesses and what they have seen, in words."""
+    witnessing: WitnessState
+    """The same for programs."""
     goes_on_from: int | None
     """How many entries it had at the last sign-off, if that knew it: it is the same log, longer."""
 
@@ -338,12 +338,12 @@ class OfficerReport:
     @property
     def units_with_witnesses(self) -> tuple[LogFact, ...]:
         """Ledgers of units that are witnessed."""
-        return tuple(one for one in self.log if one.witnessing is not None and one.witnessing.is_witnessed)
+        return tuple(one for one in self.log if one.role == "unit" and one.witnessing.is_witnessed)
 
     @property
     def units_without_witnesses(self) -> tuple[LogFact, ...]:
         """Ledgers of units that are not, or not all of it that should be."""
-        return tuple(one for one in self.log if one.witnessing is not None and not one.witnessing.is_witnessed)
+        return tuple(one for one in self.log if one.role == "unit" and not one.witnessing.is_witnessed)
 
     @property
     def simulated(self) -> bool:

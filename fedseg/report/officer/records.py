@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from fedseg.audit.witnesses import WitnessState
+from fedseg.audit.witnesses import Beside, WitnessState
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Log:
     fingerprint: str
     key_given: bool
     """Whether whoever asked for the report vouched for its key."""
-    witnesses: WitnessState | None
-    """What witnesses have seen of it; None of the server's, which no policy is about."""
+    witnesses: WitnessState
+    """What witnesses have seen of it; of the server's: nothing, before the units' policies are known."""
     goes_on_from: int | None
     """How many entries it had at the last sign-off; None if it was not in that."""
 
@@ -165,5 +165,7 @@ class ServerRecord:
     """Release id and hash of the bytes, by plan, unit and step."""
     published: Mapping[str, Publication]
     """By plan."""
+    beside: Beside
+    """What lies beside it as cosigned checkpoints."""
     rounds: Mapping[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
     """Units that each closed round counts, by plan and step."""

@@ -133,8 +133,8 @@ def _of_the_log(report: OfficerReport) -> Iterator[Waiting]:
 
 
 def _of_witnesses(report: OfficerReport) -> Iterator[Waiting]:
-    alone = [one.name for one in report.units_without_witnesses if one.witnessing and not one.witnessing.quorum]
-    if alone or not any(one.witnessing for one in report.log):
+    alone = [one.name for one in report.units_without_witnesses if not one.witnessing.quorum]
+    if alone or not (report.units_with_witnesses or report.units_without_witnesses):
         whose = f" of {', '.join(alone)}" if alone else ""
         yield Waiting(
             "",
@@ -142,7 +142,7 @@ def _of_witnesses(report: OfficerReport) -> Iterator[Waiting]:
             "Keep this report, and name it with --signed-off next time.",
         )
     for one in report.units_without_witnesses:
-        if one.witnessing and one.witnessing.quorum:
+        if one.witnessing.quorum:
             yield Waiting(
                 one.name,
                 f"Its witnesses have not seen all they should: {one.witnesses}.",
