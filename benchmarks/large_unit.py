@@ -1,14 +1,14 @@
-"""One pass over a large unit's customers, measured in a process of its own that has nothing else in memory.
+"""A large unit's round, whole and in parts, each measured in a process of its own that has nothing else in memory.
 
     python -m benchmarks.large_unit write FOLDER --rows N     a unit with a Parquet file, written a row group at a time
-    python -m benchmarks.large_unit pass FOLDER               a round's statistic of everybody in the file
     python -m benchmarks.large_unit give FOLDER --rows N      one to three events for each customer in the register
+    python -m benchmarks.large_unit pass FOLDER               a round's statistic of everybody in the file
     python -m benchmarks.large_unit consent FOLDER            the gate's decision on everybody in the register
-    python -m benchmarks.large_unit round FOLDER              both: decide, commit to it, and count the allowed
+    python -m benchmarks.large_unit round FOLDER              a round of an approved plan: all that a unit does for one
 
 `pass` reads, hashes identifiers, encodes, keeps one row a customer, assigns, clips and sums: all that a unit does for a
-round, but without the decision on who may be counted, which `consent` makes. Each prints processor seconds and the most
-memory of the process.
+round, but without the decision on who may be counted, which `consent` makes, and without ledger and noise. Each prints
+seconds, those of the processor, and the most memory of the process.
 """
 
 import argparse
@@ -25,22 +25,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import tomli_w
 
 from benchmarks.output import Row
 from fedseg.clustering.encode import encode
 from fedseg.clustering.features import FEATURE_MAX, NumericFeature
 from fedseg.clustering.lattice import Lattice, Statistic
-from fedseg.clustering.request import RoundRequest
+from fedseg.clustering.request import RoundRequest, request_sha256
 from fedseg.clustering.statistics import summarize
+from fedseg.node.contribute import contribute
 from fedseg.node.gate import decide_now
 from fedseg.node.home import NodeHome, NodeSettings
 from fedseg.node.source import open_source, subject_key
 from fedseg.node.sources.settings import SourceSettings
+from fedseg.plan import caps_of, parse_plan
 from fedseg.policy import gate
 from fedseg.policy.consent import EVERY_PURPOSE, ConsentEvent
 from fedseg.policy.document import load_policy
-from fedseg.policy.gate import SALT_BYTES, ConsentedTable, Decisions
-from fedseg.simulation.shipped import shipped
+from fedseg.policy.gate import ConsentedTable, Decisions
+from fedseg.privacy.account import PlanTerms, PrivacyAccount, day_of
+from fedseg.privacy.noise import SystemNoise
+from tests.small_federation import plan_terms, policy_document, some_request
 
 PURPOSE = "fedseg:SegmentStatistics"
 LATTICE = Lattice(Statistic.CELLS, unit=2**20, count_weight=2**19, energy_weight=2**17)
@@ -66,14 +71,15 @@ def main() -> None:
         WRITTEN[chosen.what](chosen.folder, chosen.rows)
         return
     home, measured = NodeHome.open(chosen.folder), MEASURED[chosen.what]
-    print(json.dumps(_measured(lambda: measured(home))))
+    print(json.dumps(_measured(measured, home)))
 
 
 def write(folder: Path, rows: int) -> None:
     """A unit of so many rows, some of them of the same customer."""
-    document = shipped("policies/online-retail.yaml").read_bytes()
+    document = policy_document(columns=[one.name for one in FEATURES])
     source = SourceSettings(path="LOCAL/customers.parquet", format="parquet", subject="customer")
     home = NodeHome.create(folder, NodeSettings(version=1, unit="bench", source=source), policy=document)
+    _approve(home)
     coins = np.random.default_rng(3)
     schema = pa.schema([("customer", pa.string()), *((one.name, pa.float64()) for one in FEATURES)])
     with pq.ParquetWriter(home.path / source.path, schema) as file:
@@ -83,6 +89,30 @@ def write(folder: Path, rows: int) -> None:
             names = pc.binary_join_element_wise("c", pa.array(numbers).cast(pa.string()), "")
             values = [pa.array(coins.uniform(0, 1000, len(numbers))) for _ in FEATURES]
             file.write_table(pa.table([names, *values], schema=schema), row_group_size=GROUP_ROWS)
+
+
+def _approve(home: NodeHome) -> None:
+    """Approve the plan, without the dry run that would come before."""
+    document = home.policy_document()
+    policy, agreed = load_policy(document), _plan_document(home)
+    plan = parse_plan(agreed)
+    attested = plan.max_units_to_attest
+    terms = PlanTerms(
+        plan.digest, agreed, plan.purpose, plan.step_rhos, home.source_sha256, max_units_attested=attested
+    )
+    with home.ledger() as ledger:
+        account = PrivacyAccount(ledger)
+        account.adopt_policy(caps_of(policy), policy_id=policy.id, document=document)
+        account.approve(terms, day=day_of(datetime.now(UTC)))
+
+
+def _plan_document(home: NodeHome) -> bytes:
+    features = [
+        {"name": one.name, "label": one.name, "lower": one.lower, "upper": one.upper, "missing": one.missing}
+        for one in FEATURES
+    ]
+    units = [{"name": home.settings.unit, "public_key": home.key.public.to_text()}]
+    return tomli_w.dumps(plan_terms(units, features=features)).encode()
 
 
 def give_consent(folder: Path, customers: int) -> None:
@@ -116,50 +146,38 @@ class _Everybody:
         return cast("np.ndarray[tuple[int], np.dtype[np.bool_]]", subjects.is_valid().to_numpy(zero_copy_only=False))
 
 
-def _one_pass(home: NodeHome) -> int:
-    return _counted(home, cast("Decisions", _Everybody()))
-
-
-def _decided(home: NodeHome) -> int:
-    return len(_decisions(home).codes)
-
-
-def _round(home: NodeHome) -> int:
-    decisions = _decisions(home)
-    decisions.commitment(bytes(SALT_BYTES), decisions.policy_digest)
-    return _counted(home, decisions)
-
-
-def _decisions(home: NodeHome) -> Decisions:
-    with home.register() as register:
-        return decide_now(home, register, load_policy(home.policy_document()), PURPOSE, datetime.now(UTC))
-
-
-def _counted(home: NodeHome, decisions: Decisions) -> int:
-    """How many customers a round's statistic counts."""
+def _one_pass(home: NodeHome) -> None:
     table = open_source(home, [one.column for one in FEATURES])
-    consented = ConsentedTable(table.columns, table, decisions, gate._MINT)  # noqa: SLF001 (no policy names x0 to x9)
+    everybody = ConsentedTable(table.columns, table, cast("Decisions", _Everybody()), gate._MINT)  # noqa: SLF001
     centers = np.random.default_rng(4).integers(-FEATURE_MAX, FEATURE_MAX, (CELLS, len(FEATURES)), dtype=np.int32)
     request = RoundRequest(0, centers, np.full(CELLS, FEATURE_MAX // 2, np.int32))
-    statistic = summarize(encode(consented, FEATURES, home.path), request, LATTICE)
-    counts = statistic._values.reshape(CELLS, -1)[:, 0]  # noqa: SLF001 (made-up customers, and nothing is sent)
-    return int(counts.sum()) // LATTICE.count_weight
+    summarize(encode(everybody, FEATURES, home.path), request, LATTICE)
+
+
+def _decided(home: NodeHome) -> None:
+    with home.register() as register:
+        decide_now(home, register, load_policy(home.policy_document()), PURPOSE, datetime.now(UTC))
+
+
+def _round(home: NodeHome) -> None:
+    plan = parse_plan(_plan_document(home))
+    request = some_request(plan, 1)
+    asked = request_sha256(plan.digest, request)
+    contribute(home, plan.digest, request, asked, now=datetime.now(UTC), source=SystemNoise())
 
 
 WRITTEN: Final = {"write": write, "give": give_consent}
 MEASURED: Final = {"pass": _one_pass, "consent": _decided, "round": _round}
 
 
-def _measured(run: Callable[[], int]) -> Row:
+def _measured(run: Callable[[NodeHome], None], home: NodeHome) -> Row:
     before, start, began = _peak_mb(), time.process_time(), time.perf_counter()
-    customers = run()
+    run(home)
     seconds = time.process_time() - start
     return {
-        "customers": customers,
         "seconds": time.perf_counter() - began,
         "numba": int(find_spec("numba") is not None),
         "cpu_seconds": seconds,
-        "cpu_seconds_per_million": seconds / customers * 1e6,
         "peak_rss_mb": _peak_mb(),
         "peak_rss_mb_before": before,
     }

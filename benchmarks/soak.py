@@ -39,6 +39,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
     "accuracy": (sys.executable, "-m", "benchmarks.accuracy", "--repetitions", "50"),
     "statistics": (sys.executable, "-m", "benchmarks.statistics", "--rows", "1000000"),
     "large-unit": (sys.executable, "-m", "benchmarks.statistics", "--rows", "20000000", "--from-parquet"),
+    "large-round": (sys.executable, "-m", "benchmarks.large_round"),
     "ledger": (sys.executable, "-m", "benchmarks.ledger", "--releases", "500"),
     "ledger-size": (sys.executable, "-m", "benchmarks.ledger", "--entries", "1000,10000,100000"),
     "consent": (sys.executable, "-m", "benchmarks.consent", "--events", "1000000"),

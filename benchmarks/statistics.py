@@ -7,19 +7,16 @@ computes in a whole run, noise included, beside an iteration for each round, and
 server. From files the time holds all a unit does in a round: read, hash identifiers, check lines, encode, keep one row
 a customer, assign, clip, sum.
 
-With `--from-parquet` it is instead one pass over a file of so many rows with ten features in a process of its own, and
-the gate over a register of a twentieth as many customers; see `benchmarks/large_unit.py`.
+With `--from-parquet` it is instead one pass over a file of so many rows with ten features in a process of its own; see
+`benchmarks/large_unit.py`, and `benchmarks/large_round.py` for whole rounds.
 
 Times are the processor's, medians of several runs. `beyond_data_mb` is the most memory that arrays take besides the
 customers themselves, where these are in memory; `reply_kb` the largest reply.
 """
 
-import json
 import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import tracemalloc
@@ -39,6 +36,7 @@ from sklearn.cluster._k_means_lloyd import lloyd_iter_chunked_dense
 from threadpoolctl import threadpool_limits
 
 from benchmarks import large_unit
+from benchmarks.large_round import apart
 from benchmarks.output import Row, parser, show
 from fedseg.clustering import statistics as unit_statistics
 from fedseg.clustering.algorithm import Aggregate, Settings, State, init, next_request, step
@@ -120,22 +118,11 @@ def _without_numba() -> Iterator[None]:
 
 
 def _from_parquet(n: int) -> list[Row]:
-    """A pass over a file, and decisions on a twentieth as many customers, each in a process of its own."""
+    """A pass over a file, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "unit"
         large_unit.write(home, n)
-        passed = _apart("pass", home)
-        (home / "LOCAL/customers.parquet").unlink()
-        large_unit.give_consent(home, n // 20)
-        decided = _apart("consent", home)
-    return [_of_process("parquet-pass", n, passed), _of_process("consent", n // 20, decided)]
-
-
-def _apart(what: str, home: Path) -> Mapping[str, float]:
-    command = [sys.executable, "-m", "benchmarks.large_unit", what, str(home)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    measured: Mapping[str, float] = json.loads(run.stdout)
-    return measured
+        return [_of_process("parquet-pass", n, apart("pass", home))]
 
 
 def _of_process(source: str, n: int, measured: Mapping[str, float]) -> Row:

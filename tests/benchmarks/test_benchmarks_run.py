@@ -15,6 +15,7 @@ SMALL = {
     "ledger": ("--releases", "5"),
     "report": ("--days", "3", "--units", "2", "--repetitions", "1"),
     "planner": ("--data", "sep-5k-d20-k16", "--epsilon", "2", "--repetitions", "1"),
+    "large_round": ("--customers", "2000", "--repetitions", "1"),
     "consent": ("--events", "2000"),
     "erasure": ("--customers", "500", "--erasures", "5"),
     "federation": ("--nodes", "2", "--profile", "short", "--turns", "1"),
@@ -27,6 +28,7 @@ KEYS = {
     "planner": {"data", "signal", "excess_predicted", "excess_measured", "within", "mean_half_width_measured"},
     "report": {"bundle_mb", "seconds_best", "seconds_worst", "cpu_seconds_best", "page_kb"},
     "ledger": {"releases_per_second", "fsyncs_per_second", "verify_seconds", "entries"},
+    "large_round": {"customers", "what", "cpu_seconds", "peak_rss_mb", "of_it_code_mb"},
     "consent": {
         "register",
         "events",
@@ -49,12 +51,12 @@ def test_a_benchmark_prints_the_rows_it_promises(name: str) -> None:
     assert all(set(row) >= KEYS[name] for row in rows)
 
 
-def test_the_benchmark_of_statistics_measures_a_pass_and_the_gate_in_processes_of_their_own() -> None:
+def test_the_benchmark_of_statistics_measures_a_pass_in_a_process_of_its_own() -> None:
     command = [sys.executable, "-m", "benchmarks.statistics", "--rows", "2000", "--from-parquet", "--format", "json"]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    passed, decided = json.loads(run.stdout)["rows"]
-    assert (passed["source"], passed["n"], decided["source"], decided["n"]) == ("parquet-pass", 2000, "consent", 100)
-    assert all(row["peak_rss_mb"] >= row["beyond_code_mb"] > 0 for row in (passed, decided))
+    (passed,) = json.loads(run.stdout)["rows"]
+    assert (passed["source"].removesuffix("-numba"), passed["n"]) == ("parquet-pass", 2000)
+    assert passed["peak_rss_mb"] >= passed["beyond_code_mb"] > 0
 
 
 def test_the_benchmark_of_ledgers_prints_a_row_for_each_size() -> None:
