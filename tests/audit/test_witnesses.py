@@ -30,7 +30,6 @@ from fedseg.audit.witnesses import (
 )
 from fedseg.cli.main import run_command
 from fedseg.errors import RolledBackError
-from fedseg.federation.server_app import run_plan
 from fedseg.ledger.checkpoint import Checkpoint, sign_checkpoint
 from fedseg.ledger.cosignature import cosign, ed25519_message
 from fedseg.ledger.export import export_ledger
@@ -42,10 +41,9 @@ from fedseg.ledger.verifier_keys import VerifierKey
 from fedseg.node.approvals import deny
 from fedseg.node.witnessing import COSIGNED_FILE, ROLLED_BACK_FILE
 from fedseg.policy.document import load_policy
-from tests.cosigned_evidence import WHEN, cosigned_server
+from tests.cosigned_evidence import WHEN, cosigned_run, cosigned_server
 from tests.forged_ledger import Forgery, policy_line
 from tests.small_federation import SmallFederation, make_federation, policy_document
-from tests.witnessed_federation import witnessed
 
 NAMES = ("auditor", "partner", "rival")
 
@@ -317,11 +315,8 @@ def test_the_newest_copy_of_a_ledger_is_held_against_what_was_cosigned(
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> SmallFederation:
-    """A run of three units that have cosigned each other's ledgers; not to be written to."""
-    federation = witnessed(tmp_path_factory.mktemp("witnessed") / "federation", {"north": 60, "south": 50, "west": 40})
-    grid = federation.grid()
-    run_plan(grid, federation.server, federation.document, roster=federation.roster, clock=grid.clock, sleep=grid.sleep)
-    return federation
+    """Not to be written to."""
+    return cosigned_run(tmp_path_factory.mktemp("witnessed") / "federation")
 
 
 def test_what_real_witnesses_have_cosigned_travels_in_the_bundle_of_a_unit(ended: SmallFederation) -> None:

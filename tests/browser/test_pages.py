@@ -20,12 +20,15 @@ from fedseg.report.render import render
 from fedseg.segments import page as segment_page
 from fedseg.segments.segmentation import parse_signed
 from tests.browser.axe import serious_violations
+from tests.cosigned_evidence import cosigned_evidence
 from tests.segments import results
 
 pytestmark = pytest.mark.browser
 
-PAGES = ["report", "report that found a fault", "report of features of every kind", "report of bounds"]
-PAGES += ["segment page", "segment page of features of every kind", "officer's report"]
+PAGES = [
+    *("report", "report that found a fault", "report of features of every kind", "report of bounds"),
+    *("segment page", "segment page of features of every kind", "officer's report", "officer's report with witnesses"),
+]
 HOSTILE_PAGES = ["report", "segment page"]
 POLICY = load_policy((Path(__file__).parents[2] / "policies" / "gdpr-marketing.yaml").read_bytes())
 WIDTHS = {1280: 900, 390: 844}
@@ -70,6 +73,11 @@ def pages(reports: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
         "officer's report": render_officers_report(
             make(gather([reports["sound"].parent]), Question(None, {}, None, None))[0]
         ),
+        "officer's report with witnesses": render_officers_report(
+            make(
+                cosigned_evidence(tmp_path_factory.mktemp("witnessed") / "federation"), Question(None, {}, None, None)
+            )[0]
+        ),
         "report that found a fault": reports["tampered"].read_text("utf-8"),
         "report of features of every kind": reports["kinds"].read_text("utf-8"),
         "report of bounds": reports["bounds"].read_text("utf-8"),
@@ -98,7 +106,7 @@ def test_axe_finds_no_serious_violation(tab: Watched, pages: dict[str, Path], na
     assert serious_violations(tab.page) == []
 
 
-@pytest.mark.parametrize("name", [*HOSTILE_PAGES, "officer's report"])
+@pytest.mark.parametrize("name", [*HOSTILE_PAGES, "officer's report", "officer's report with witnesses"])
 def test_nothing_leaves_nothing_complains_and_nothing_overflows(
     tab: Watched, pages: dict[str, Path], name: str
 ) -> None:

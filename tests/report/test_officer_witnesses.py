@@ -13,7 +13,6 @@ import pytest
 from fedseg.audit.archive import Member, Role, pack
 from fedseg.cli.main import run_command
 from fedseg.errors import VerificationError
-from fedseg.federation.server_app import run_plan
 from fedseg.ledger.checkpoint import Checkpoint, sign_checkpoint
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.reading import read_ledger
@@ -21,21 +20,17 @@ from fedseg.node.witnessing import COSIGNED_FILE
 from fedseg.report.officer.evidence import gather
 from fedseg.report.officer.model import OfficerReport
 from fedseg.report.officer.pack import Question, check, make, write
-from tests.cosigned_evidence import cosigned_server
+from tests.cosigned_evidence import cosigned_run, cosigned_server
 from tests.report.test_officer_figures import Page
 from tests.small_federation import SmallFederation
-from tests.witnessed_federation import witnessed
 
 ALL = Question(None, {}, None, None)
 
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> SmallFederation:
-    """A run of three units that are each other's witnesses; not to be written to."""
-    federation = witnessed(tmp_path_factory.mktemp("witnessed") / "federation", {"north": 60, "south": 50, "west": 40})
-    grid = federation.grid()
-    run_plan(grid, federation.server, federation.document, roster=federation.roster, clock=grid.clock, sleep=grid.sleep)
-    return federation
+    """Not to be written to."""
+    return cosigned_run(tmp_path_factory.mktemp("witnessed") / "federation")
 
 
 @pytest.fixture(scope="module")
