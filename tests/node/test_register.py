@@ -1,5 +1,6 @@
 """The register: all or nothing, private, erased when it says so, and shared by threads and processes."""
 
+import resource
 import sqlite3
 import stat
 import subprocess
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from fedseg.errors import ConsentEventError, DataError, StorageError
 from fedseg.node import private_database
 from fedseg.node.consent import register as register_module
-from fedseg.node.consent.register import Register
+from fedseg.node.consent.register import Delivery, ImportNote, Register
 from fedseg.policy.consent import EVENT_SCHEMA, EVERY_PURPOSE, ConsentEvent, events_table, fold
 from fedseg.policy.purposes import Purpose
 
@@ -106,6 +107,18 @@ def test_many_events_come_back_in_several_batches(register: Register, monkeypatc
     monkeypatch.setattr(register_module, "CHUNK_ROWS", 3)
     register.append_events(replace(GIVEN, subject=someone(number)) for number in range(7))
     assert register.events(STATISTICS).num_rows == 7
+
+
+def test_what_a_register_sorts_is_put_into_no_file(register: Register, tmp_path: Path) -> None:
+    note = ImportNote("one", NOW, "crm", "m" * 64, "f" * 64, 0, 0, 0)
+    register.take_in(Delivery(note, lambda: iter([]), unread=frozenset(someone(number) for number in range(40_000))))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Register(tmp_path / "register.db") as another:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            assert another.events(STATISTICS).num_rows == 40_000
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_what_was_stored_is_there_for_the_next_process(register: Register, tmp_path: Path) -> None:
@@ -311,7 +324,7 @@ def test_threads_share_one_register(register: Register) -> None:
 PROCESS = """
 import sys
 from pathlib import Path
-from fedseg.node.consent.register import Register
+from fedseg.node.consent.register import Delivery, ImportNote, Register
 with Register(Path(sys.argv[1])) as register:
     sys.stdout.write(register.gate_salt("release-1").hex())
 """

@@ -229,6 +229,8 @@ class Register:
         self._lock: Final = threading.Lock()
         with _storage_errors(path):
             self._connection: Final = connect(path)
+            # What is sorted for a query would otherwise go to files elsewhere, which may be on another disk, or none.
+            self._connection.execute("PRAGMA temp_store = MEMORY")
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if (application, version) == (APPLICATION_ID, 1):
