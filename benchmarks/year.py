@@ -157,6 +157,8 @@ def make_year(
 ) -> Year:
     """One plan a day, answered by all units; policies change in the middle, some plans are refused, one is revoked.
 
+    Each unit's process is started on the first day, which has rights requests, and once more in the middle.
+
     Args:
         days: How many.
         units: How many of them.
@@ -174,9 +176,13 @@ def make_year(
         if number in (0, days // 2):
             document = POLICY.format(notice=1 + (number > 0), rho_cap=rho_caps[number > 0]).encode()
             for unit in everyone:
+                unit.account.log_start(f"{number:032x}", day=day)
                 unit.adopt(document)
         plan_document = _plan(everyone, day, profile)
         plan = parse_plan(plan_document)
+        if number == 0:
+            for unit in everyone:
+                unit.account.add_rights_batch(period=day, capacity=1, root=bytes(32))
         if number % month == month // 2:
             _say_no(everyone[number % units], everyone, day, profile)
         for unit in everyone:

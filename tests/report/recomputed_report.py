@@ -2,7 +2,7 @@
 
 Only numbers are compared; words may change. What `document_faults` and `page_faults` return is each number that is not
 as recomputed here, and each that nobody has recomputed. A report of evidence that does not check out states no figures,
-and is none of these.
+and is none of these; nor is one of units with witnesses, whose cosignatures are no sums.
 """
 
 import csv
@@ -197,7 +197,7 @@ class Recomputed:
             "fingerprint": one.fingerprint,
             "cosigned_by": [],
             "witnesses": Said(""),
-            "witnessing": None if one is self.bundle.server else witnessing,
+            "witnessing": witnessing,
             "goes_on_from": self.seen[origin]["entries"] if origin in self.seen else None,
         }
 

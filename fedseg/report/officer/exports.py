@@ -15,7 +15,7 @@ from fedseg.report.officer.records import (
     Approval,
     Closing,
     Decision,
-    KeyChange,
+    Event,
     Policy,
     Refusal,
     SentRelease,
@@ -62,12 +62,12 @@ def text_cell(text: str) -> str:
     return f"'{text}" if _NOT_TEXT.fullmatch(text) else text
 
 
-_Line = Policy | Approval | SentRelease | Refusal | Closing | Decision | KeyChange
+_Line = Policy | Approval | SentRelease | Refusal | Closing | Decision | Event
 
 
 def _rows(unit: UnitRecord, evidence: Evidence) -> Iterator[dict[str, str]]:
     approvals: tuple[_Line, ...] = (*unit.policies, *unit.decisions, *unit.approvals, *unit.refusals, *unit.closings)
-    lines: list[_Line] = [*approvals, *unit.releases, *unit.key_changes]
+    lines: list[_Line] = [*approvals, *unit.releases, *unit.events]
     for line in lines:
         row = {"unit": text_cell(unit.log.name), "day": line.day, "entry": str(line.entry)} | _said(line)
         digest = getattr(line, "plan_sha256", "")
@@ -94,8 +94,8 @@ def _said(line: _Line) -> dict[str, str]:
                 "noise": text_cell(line.noise_source),
                 "software": text_cell(line.software),
             }
-        case Refusal() | KeyChange():
-            return {"what": "refusal" if isinstance(line, Refusal) else "key change"}
+        case Refusal() | Event():
+            return {"what": line.what if isinstance(line, Event) else "refusal"}
         case Closing():
             return {"what": line.ending, "rho": f"-{_decimal(line.rho_returned)}"}
         case Decision():

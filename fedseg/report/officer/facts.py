@@ -94,7 +94,8 @@ def _as_of(units: Sequence[UnitRecord], period: Period | None) -> str:
 
 
 def _days(unit: UnitRecord) -> Iterator[str]:
-    for lines in (unit.policies, unit.approvals, unit.releases, unit.refusals, unit.closings, unit.decisions):
+    approvals = (unit.policies, unit.decisions, unit.approvals, unit.refusals, unit.closings)
+    for lines in (*approvals, unit.releases, unit.events):
         yield from (one.day for one in lines)
 
 

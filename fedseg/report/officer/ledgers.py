@@ -42,6 +42,8 @@ from fedseg.privacy.entries import (
     PolicyBody,
     RefusalBody,
     ReleaseBody,
+    RightsBatchBody,
+    StartBody,
 )
 from fedseg.report.facts import whose_word
 from fedseg.report.model import FailureFact
@@ -49,7 +51,7 @@ from fedseg.report.officer.records import (
     Approval,
     Closing,
     Decision,
-    KeyChange,
+    Event,
     Log,
     Policy,
     Publication,
@@ -207,12 +209,13 @@ def _unit(task: Task, raw: RawLedger, key: PublicKey | None, name: str) -> UnitR
             Decision(seq, day, *(str(one.body[name]) for name in ("plan_sha256", "verdict", "officer")))
             for seq, day, one in by_kind.get(DecisionBody.kind, ())
         ),
-        key_changes=tuple(KeyChange(seq, day) for seq, day, _ in by_kind.get(KeyChangeBody.kind, ())),
+        events=tuple(Event(seq, day, what) for kind, what in _EVENTS.items() for seq, day, _ in by_kind.get(kind, ())),
         newest_day=facts.account.newest_day,
     )
 
 
-_DAY_FIELDS = ("made_on", "approved_at", "refused_on", "closed_on", "released_on", "changed_on")
+_EVENTS = {StartBody.kind: "process start", RightsBatchBody.kind: "rights requests", KeyChangeBody.kind: "key change"}
+_DAY_FIELDS = ("made_on", "approved_at", "refused_on", "closed_on", "released_on", "changed_on", "started_on")
 
 
 def _days(entries: Sequence[Entry]) -> list[str]:

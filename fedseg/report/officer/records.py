@@ -119,11 +119,12 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyChange:
-    """A unit's key replaced."""
+class Event:
+    """What else a ledger logs: a process started, rights requests of a day, a key replaced."""
 
     entry: int
     day: str
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class UnitRecord:
     refusals: tuple[Refusal, ...]
     closings: tuple[Closing, ...]
     decisions: tuple[Decision, ...]
-    key_changes: tuple[KeyChange, ...]
+    events: tuple[Event, ...]
     newest_day: str
 
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from fedseg.plan import Plan
 from fedseg.report.officer.model import OfficerReport, UnitFact, Waiting
 from fedseg.report.officer.records import Approval, UnitRecord
+from fedseg.report.page import left
 
 LITTLE_LEFT = Fraction(1, 5)
 """Of a budget: less asks for a decision."""
@@ -60,10 +61,9 @@ def _of_budget(unit: UnitFact) -> Iterator[Waiting]:
         )
     elif unit.rho_left < unit.rho_cap * LITTLE_LEFT:
         until = f", and at the present pace on {unit.forecast.day} nothing" if unit.forecast.day else ""
-        share = int(100 * unit.rho_left / unit.rho_cap)
         yield Waiting(
             unit.name,
-            f"Only {share} % of the privacy budget is left to approve{until}.",
+            f"Only {left(unit.rho_left, unit.rho_cap)} of the privacy budget is left to approve{until}.",
             "Decide what the rest is for. A budget is not filled up again: the people in it are the same.",
         )
 
