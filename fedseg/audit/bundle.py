@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedseg.audit.archive import Member, Role, pack
+from fedseg.audit.archive import BUNDLE_LIMIT_BYTES, Member, Role, pack
 from fedseg.audit.entries import failed
 from fedseg.audit.faults import Fault
 from fedseg.audit.log import read_log
@@ -73,6 +73,16 @@ def cosigned_notes(home: Path) -> dict[str, bytes]:
     """
     found = {name: _read(home / name) for name in COSIGNED}
     return {name: note for name, note in found.items() if note is not None}
+
+
+def read_evidence(path: Path) -> bytes:
+    """The bytes of a file; of one that is larger than any evidence, so many that it is refused.
+
+    Raises:
+        StorageError: If it cannot be read.
+    """
+    with _storage(path), path.open("rb") as file:
+        return file.read(BUNDLE_LIMIT_BYTES + 1)
 
 
 def write_bundle(members: list[Member], out: Path) -> bytes:

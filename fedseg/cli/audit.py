@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedseg.cli import noise_audit
-from fedseg.cli.known_keys import known_keys, read_evidence
+from fedseg.cli.known_keys import KeyOption, KeysOption, known_keys
 from fedseg.cli.output import Format, FormatOption, print_result, show, table
 from fedseg.errors import StorageError, VerificationError
 
@@ -56,13 +56,8 @@ def verify(
             metavar="FILE...", help="Bundles, also of several parties; equivocation proofs; certificates of erasure."
         ),
     ],
-    key: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=PUBLICKEY", help="Key of a unit, or of server, known from elsewhere; repeatable."),
-    ] = None,
-    keys: Annotated[
-        Path | None, typer.Option(help="File with such a line for each key; or a plan.", dir_okay=False)
-    ] = None,
+    key: KeyOption = None,
+    keys: KeysOption = None,
     remember: Annotated[
         Path | None,
         typer.Option(help="File that keeps the newest checkpoint seen of each log, for next time.", dir_okay=False),
@@ -70,6 +65,7 @@ def verify(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Recompute everything in a bundle, and hold each side against the other. Needs no network and trusts nobody."""
+    from fedseg.audit.bundle import read_evidence
     from fedseg.audit.certificate import review_certificates
     from fedseg.audit.memory import Memory, read_memory, write_memory
     from fedseg.audit.review import Review, review

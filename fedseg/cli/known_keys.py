@@ -1,11 +1,11 @@
-"""Keys that whoever types a command vouches for, and the files that are held against them."""
+"""Keys that whoever types a command vouches for."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedseg.errors import SettingsError, StorageError
+from fedseg.errors import SettingsError
 
 if TYPE_CHECKING:
     from fedseg.ledger.keys import PublicKey
@@ -45,6 +45,7 @@ def known_keys(options: list[str], path: Path | None) -> "dict[str, PublicKey]":
 
 def _key_lines(path: Path) -> list[str]:
     """The lines of a file of keys; of a plan, the keys of its units."""
+    from fedseg.audit.bundle import read_evidence
     from fedseg.plan import parse_plan
 
     data = read_evidence(path)
@@ -82,20 +83,3 @@ def _no_key(source: str, why: str) -> SettingsError:
         why=why,
         fix="write the unit's name, =, and the public_key that the plan states for it; for the server: server=...",
     )
-
-
-def read_evidence(path: Path) -> bytes:
-    """The bytes of a file; of one that is larger than any evidence, so many that it is refused.
-
-    Raises:
-        StorageError: If it cannot be read.
-    """
-    from fedseg.audit.archive import BUNDLE_LIMIT_BYTES
-
-    try:
-        with path.open("rb") as file:
-            return file.read(BUNDLE_LIMIT_BYTES + 1)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be read", why=error.strerror or "the disk refused", fix="check the path and its permissions"
-        ) from error

@@ -3,8 +3,15 @@
 import json
 from typing import Any
 
-GAME = {"name": "noise", "question": "was it there", "guesses": 800, "allowed": 0.76, "right_at_least": 0.7}
-GAME |= {"rho": 1.0, "rho_at_least": 0.5}
+GAME = {
+    "name": "noise",
+    "question": "was it there",
+    "guesses": 800,
+    "allowed": 0.76,
+    "right_at_least": 0.7,
+    "rho": 1.0,
+    "rho_at_least": 0.5,
+}
 
 
 def audit_file(**changes: Any) -> bytes:

@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedseg.audit.archive import BUNDLE_LIMIT_BYTES, Member, Role, unpack
-from fedseg.audit.bundle import collect
+from fedseg.audit.archive import Member, Role, unpack
+from fedseg.audit.bundle import collect, read_evidence
 from fedseg.audit.faults import Fault
 from fedseg.audit.witnesses import server_witnesses
-from fedseg.errors import FedsegError, PlanError, SettingsError, StorageError
+from fedseg.errors import FedsegError, PlanError, SettingsError
 from fedseg.ledger.canonical import sha256_hex
 from fedseg.plan import Plan, parse_plan
 from fedseg.policy.document import load_policy
@@ -39,7 +39,7 @@ def gather(sources: Sequence[Path]) -> tuple[Member, ...]:
     """
     found: dict[str, Member] = {}
     for source in sources:
-        members = collect(source) if source.is_dir() else unpack(_read(source))
+        members = collect(source) if source.is_dir() else unpack(read_evidence(source))
         for one in members:
             if found.setdefault(one.name, one).data != one.data:
                 raise SettingsError(
@@ -88,16 +88,6 @@ def _witnessed(server: ServerRecord, units: Sequence[UnitRecord]) -> ServerRecor
     """The same, with what those have seen of it whom the units name as their witnesses."""
     seen = server_witnesses(server.log.size, server.beside, [one.log.witnesses for one in units])
     return replace(server, log=replace(server.log, witnesses=seen))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(BUNDLE_LIMIT_BYTES + 1)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be read", why=error.strerror or "the disk refused", fix="check the path and its permissions"
-        ) from error
 
 
 def _twice(origins: Sequence[str]) -> Iterator[FailureFact]:
