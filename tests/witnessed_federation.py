@@ -2,17 +2,20 @@
 
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from flwr.app import Message
 
 from fedseg.audit.histories import fork, signed_checkpoints
 from fedseg.audit.memory import LogId, SignedCheckpoint
 from fedseg.audit.proof import EquivocationProof
 from fedseg.clustering.request import request_sha256
 from fedseg.errors import NotWitnessedError, RolledBackError, StepAnsweredError
+from fedseg.federation.loopback import LoopbackGrid
 from fedseg.federation.witness_wire import decode_asked
 from fedseg.federation.witnessing import Carrier, Post
 from fedseg.ledger.checkpoint import parse_checkpoint
@@ -24,6 +27,7 @@ from fedseg.node.integrity import require_integrity
 from fedseg.node.witnessing import SERVER_FILE, answer, as_witness
 from fedseg.privacy.noise import SimulatedNoise
 from tests.small_federation import SmallFederation, make_federation, policy_document, some_request
+from tests.wrapped_grid import WrappedGrid
 
 VICTIM = "north"
 
@@ -39,6 +43,19 @@ def witnessed(path: Path, sizes: Mapping[str, int]) -> SmallFederation:
         stated = f"witnesses:\n  quorum: {len(others) // 2 + 1}\n  keys:\n{''.join(others)}"
         (home.path / "policy.yaml").write_text(policy_document().decode() + stated, "utf-8")
     return made.approve_all()
+
+
+class Kinds(WrappedGrid):
+    """Which kinds of messages are sent, turn by turn."""
+
+    def __init__(self, inner: LoopbackGrid) -> None:
+        super().__init__(inner)
+        self.sent: list[str] = []
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        pushed = list(messages)
+        self.sent += sorted({one.metadata.message_type.rpartition(".")[2] for one in pushed})
+        return self.inner.push_messages(pushed)
 
 
 def have_witnessed(federation: SmallFederation, posts: Mapping[str, Post] | None = None) -> bool:

@@ -3,14 +3,13 @@
 import shutil
 import socket
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import uvicorn
-from flwr.app import Message
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -32,7 +31,7 @@ from fedseg.node.witnessing import ROLLED_BACK_FILE, Reply, as_witness
 from fedseg.privacy.noise import SimulatedNoise
 from fedseg.server.own_log import COSIGNED_FILE
 from tests.small_federation import SmallFederation, make_federation, policy_document, some_request
-from tests.witnessed_federation import have_witnessed, witnessed
+from tests.witnessed_federation import Kinds, have_witnessed, witnessed
 from tests.wrapped_grid import WrappedGrid
 
 SIZES = {"north": 60, "south": 50}
@@ -44,19 +43,6 @@ def run(federation: SmallFederation, grid: LoopbackGrid | WrappedGrid, asked: di
         grid, federation.server, federation.document, roster=federation.roster, posts=asked, clock=grid.clock,
         sleep=grid.sleep,
     )  # fmt: skip
-
-
-class Kinds(WrappedGrid):
-    """Which kinds of messages are sent, turn by turn."""
-
-    def __init__(self, inner: LoopbackGrid) -> None:
-        super().__init__(inner)
-        self.sent: list[str] = []
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        pushed = list(messages)
-        self.sent += sorted({one.metadata.message_type.rpartition(".")[2] for one in pushed})
-        return self.inner.push_messages(pushed)
 
 
 @pytest.fixture
