@@ -22,6 +22,12 @@ class FailureFact:
     code: str
     what: str
 
+    def as_error(self, what: str) -> VerificationError:
+        """The same for a caller that relies on what is here."""
+        return VerificationError(
+            what, why=f"{self.code}: {self.where}: {self.what}", fix="keep the files as evidence, and ask their owners"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerFact:
@@ -370,9 +376,4 @@ class ReportFacts:
             VerificationError: If anything failed; names the first.
         """
         if self.failures:
-            first = self.failures[0]
-            raise VerificationError(
-                "verification failed",
-                why=f"{first.where}: {first.what}",
-                fix="keep the files as evidence, and ask their owners",
-            )
+            raise self.failures[0].as_error("verification failed")

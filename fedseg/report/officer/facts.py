@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from fedseg import __version__
-from fedseg.audit.archive import Member, pack
+from fedseg.audit.archive import Member
 from fedseg.ledger.canonical import sha256_hex
 from fedseg.plan import Plan
 from fedseg.policy.changes import keys_changed
@@ -51,12 +51,11 @@ class Terms:
     noise_audit: NoiseAudit | None = None
 
 
-def officer_report(members: Sequence[Member], terms: Terms) -> tuple[OfficerReport, Evidence]:
-    """The report about these members of a bundle, and the evidence behind it."""
+def officer_report(members: Sequence[Member], bundle: bytes, terms: Terms) -> tuple[OfficerReport, Evidence]:
+    """The report about these members of a bundle, which is `bundle`, and the evidence behind it."""
     keys = terms.keys
     before = terms.signed_off.log if terms.signed_off else ()
     evidence = verify(members, keys, {one.origin: (one.entries, one.root) for one in before})
-    bundle = pack(members)
     sound = not evidence.failures
     units, plans = evidence.units if sound else (), evidence.plans
     as_of = _as_of(units, terms.period)

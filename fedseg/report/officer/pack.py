@@ -58,13 +58,13 @@ class Question:
 
 def make(members: Sequence[Member], question: Question) -> tuple[OfficerReport, dict[str, bytes]]:
     """The report, and the files of its folder by name; the same bundle and question give the same bytes."""
-    terms = question.terms()
-    report, evidence = officer_report(members, terms)
+    terms, bundle = question.terms(), pack(members)
+    report, evidence = officer_report(members, bundle, terms)
     files = {
         PAGE: render(report).encode(),
         DOCUMENT: to_json(report),
         LEDGER: to_csv(evidence, terms.period),
-        BUNDLE: pack(members),
+        BUNDLE: bundle,
     }
     if (entry := registry_entry(report, evidence)) is not None:
         files[REGISTRY] = entry
