@@ -81,3 +81,6 @@ def test_what_a_witnessed_unit_keeps_back_is_shown_with_what_it_is_for(tmp_path:
     said = f"Kept back epsilon {shown_epsilon(epsilon_of(kept, Fraction(1, 10**6)))}, "
     assert (said in shown) == ("can send one release twice" in shown) == bool(quorum)
     assert f"{int(100 * (1 - sum(made.plan.step_rhos) - kept))} % of the budget is left to approve" in shown
+    report, files = make(gather([home.path]), Question(None, {}, None, None))
+    assert [(one.rho_kept_back, one.rho_left) for one in report.units] == [(kept, state.rho_left)]
+    assert ("can send one release twice" in text_of(files["report.html"].decode())) == bool(quorum)

@@ -234,7 +234,11 @@ class Recomputed:
         policy = unit.of("policy", last=self.as_of)[-1]
         cap, delta = Fraction(policy["rho_cap"]), Fraction(policy["delta"])
         spent, reserved = unit.spent(last=self.as_of), unit.reserved(self.as_of)
-        unreserved = max(Fraction(0), cap - reserved)
+        dearest = max(
+            (Fraction(rho) for one in unit.of("approval", last=self.as_of) for rho in one["step_rhos"]), default=0
+        )
+        kept_back = Fraction(dearest) if policy.get("witnesses", {}).get("quorum") else Fraction(0)
+        unreserved = max(Fraction(0), cap - reserved - kept_back)
         lately = unit.of("release", self.first, min(self.last, self.as_of))
         days, pace, gone = own.forecast(unit, unreserved, self.as_of)
         return {
@@ -247,6 +251,7 @@ class Recomputed:
             "spent": _loss(spent, delta),
             "rho_spent_in_period": exact(own.total(one["charge"]["rho"] for one in lately)),
             "rho_reserved": exact(reserved),
+            "rho_kept_back": exact(kept_back),
             "rho_left": exact(unreserved),
             "releases": len(unit.of("release", last=self.as_of)),
             "releases_in_period": len(lately),

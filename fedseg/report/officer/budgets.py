@@ -27,7 +27,8 @@ def unit_budget(record: UnitRecord, period: Period | None, as_of: str) -> UnitFa
     releases = [one for one in record.releases if one.day <= as_of]
     lately = [one for one in releases if period is None or period.holds(one.day)]
     spent, reserved = sum_of_rhos(one.rho for one in releases), _reserved(record, as_of)
-    left = max(Fraction(0), policy.rho_cap - reserved)
+    kept_back = _kept_back(record, policy, as_of)
+    left = max(Fraction(0), policy.rho_cap - reserved - kept_back)
     return UnitFact(
         name=record.log.name,
         policy_sha256=policy.sha256,
@@ -38,6 +39,7 @@ def unit_budget(record: UnitRecord, period: Period | None, as_of: str) -> UnitFa
         spent=loss(spent, policy.delta),
         rho_spent_in_period=sum_of_rhos(one.rho for one in lately),
         rho_reserved=reserved,
+        rho_kept_back=kept_back,
         rho_left=left,
         releases=len(releases),
         releases_in_period=len(lately),
@@ -76,6 +78,13 @@ def forecast(charges: Sequence[tuple[str, Fraction]], left: Fraction, as_of: str
     lasts = left // pace if pace and days >= PACE_DAYS_MIN else _LONGEST_DAYS + 1
     day = (today + timedelta(days=lasts)).isoformat() if lasts <= _LONGEST_DAYS else ""
     return Forecast(days, pace, day)
+
+
+def _kept_back(record: UnitRecord, policy: Policy, as_of: str) -> Fraction:
+    """The dearest release of any plan approved until then, if one can be made twice by a rollback."""
+    if not policy.is_witnessed:
+        return Fraction(0)
+    return max((one.rho_dearest for one in record.approvals if one.day <= as_of), default=Fraction(0))
 
 
 def _reserved(record: UnitRecord, as_of: str, purpose: str | None = None) -> Fraction:

@@ -238,6 +238,7 @@ def _policy(seq: int, day: str, raw: RawLedger, entry: Entry) -> Policy:
         delta=body.delta,
         purpose_rho_caps=body.purpose_rho_caps,
         required=body.approvals.required,
+        is_witnessed=body.witnesses is not None and body.witnesses.quorum > 0,
         signed_by=tuple(one.officer for one in body.signatures),
         document=raw.payloads[_payload(entry)],
     )
@@ -252,6 +253,7 @@ def _approval(seq: int, day: str, entry: Entry) -> Approval:
         plan_sha256=str(entry.body["plan_sha256"]),
         purpose=str(entry.body["purpose"]),
         rho=sum(steps, Fraction(0)),
+        rho_dearest=max(steps, default=Fraction(0)),
         steps=len(steps),
         by=whose_word({"officers": [], "automatic": False, **entry.body}),
         expires_on=str(entry.body.get("expires_on", "")),

@@ -143,6 +143,8 @@ class UnitFact:
     spent: Loss
     rho_spent_in_period: Fraction
     rho_reserved: Fraction
+    rho_kept_back: Fraction
+    """What the limit keeps for a rollback, where nothing is released without cosignatures: the dearest release."""
     rho_left: Fraction
     """What may still be approved."""
     releases: int

@@ -48,6 +48,8 @@ class Policy:
     purpose_rho_caps: Mapping[str, Fraction]
     required: int
     """How many officers must approve a plan."""
+    is_witnessed: bool
+    """Whether nothing is released without cosignatures."""
     signed_by: tuple[str, ...]
     document: bytes
 
@@ -61,6 +63,8 @@ class Approval:
     plan_sha256: str
     purpose: str
     rho: Fraction
+    rho_dearest: Fraction
+    """Of its releases."""
     steps: int
     by: str
     """Whose word it is."""
