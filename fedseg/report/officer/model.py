@@ -7,9 +7,11 @@ ledger that does not check out has no value to stand in: then only `failures`, `
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import ClassVar
+
+from pydantic import ConfigDict
 
 from fedseg.audit.witnesses import WitnessState
-from fedseg.errors import VerificationError
 from fedseg.report.model import FailureFact
 
 
@@ -262,7 +264,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class NoiseGame:
-    """A game of the empirical audit."""
+    """A game of the empirical audit, as its file has it too."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
     name: str
     question: str
@@ -359,9 +363,4 @@ class OfficerReport:
             VerificationError: If anything failed; names the first.
         """
         if self.failures:
-            first = self.failures[0]
-            raise VerificationError(
-                "the evidence does not check out",
-                why=f"{first.code}: {first.where}: {first.what}",
-                fix="keep the files as evidence, and ask their owners",
-            )
+            raise self.failures[0].as_error("the evidence does not check out")

@@ -16,25 +16,13 @@ LIMIT_BYTES = 1024 * 1024
 _GUESSES_MAX = 10**12
 
 
-class _Game(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
-
-    name: str
-    question: str
-    guesses: int
-    allowed: float
-    right_at_least: float
-    rho: float
-    rho_at_least: float
-
-
 class _Data(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
     software: str
     violated: bool
     false_alarm: float
-    games: list[_Game]
+    games: list[NoiseGame]
 
 
 class _File(BaseModel):
@@ -53,16 +41,14 @@ def parse_noise_audit(document: bytes) -> NoiseAudit:
         data = _File.model_validate_json(document).data
     except ValidationError as error:
         raise _refused("it is not what the command prints") from error
-    games = tuple(
-        NoiseGame(one.name, one.question, one.guesses, one.allowed, one.right_at_least, one.rho, one.rho_at_least)
-        for one in data.games
-    )
-    if not games or any(not 0 < one.guesses <= _GUESSES_MAX for one in games):
+    if not data.games or any(not 0 < one.guesses <= _GUESSES_MAX for one in data.games):
         raise _refused("no game was played")
-    violated = any(one.right_at_least > one.allowed for one in games)
+    violated = any(one.right_at_least > one.allowed for one in data.games)
     if violated != data.violated:
         raise _refused("its verdict is not that of its own numbers")
-    return NoiseAudit(hashlib.sha256(document).hexdigest(), data.software, violated, data.false_alarm, games)
+    return NoiseAudit(
+        hashlib.sha256(document).hexdigest(), data.software, violated, data.false_alarm, tuple(data.games)
+    )
 
 
 def _refused(why: str) -> DataError:
