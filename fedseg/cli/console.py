@@ -27,7 +27,7 @@ def console(
 ) -> None:
     """Open a unit's console for its officer, on this machine alone, until they sign out or Ctrl-C.
 
-    It prints a link that works once: budget, plans to approve or deny, consent, rights requests, ledger, segments.
+    It prints a link that works once: budget, plans to decide about, consent, rights requests, ledger, segments.
     """
     from fedseg.console.plans import Signer
     from fedseg.console.serving import run

@@ -21,7 +21,7 @@ from tests.console.conftest import AUTHORITY, Browser
 PAGES = ["/", "/plans", "/consent", "/requests", "/ledger", "/segments"]
 
 
-@pytest.mark.parametrize("page", [*PAGES, "/plans/000000", "/plans/000000/outcome"])
+@pytest.mark.parametrize("page", [*PAGES, "/plans/000000", "/plans/000000/outcome", "/plans/000000/revoke"])
 def test_no_page_without_the_session(closed: Browser, page: str) -> None:
     for cookies in ({}, {COOKIE: "x"}, {COOKIE: closed.link.rpartition("/")[2]}):
         closed.cookies = cookies

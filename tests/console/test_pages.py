@@ -202,12 +202,14 @@ def test_a_ticket_is_one_word_of_its_command(tmp_path: Path) -> None:
 
 
 def test_pages_have_no_script_no_inline_style_and_name_no_other_host(browser: Browser) -> None:
-    plan = browser.unit.waiting[0].digest
+    plan, approved = browser.unit.waiting[0].digest, browser.unit.approved[1].digest
     for path in (
         "/",
         "/plans",
         f"/plans/{plan}",
         f"/plans/{plan}/outcome",
+        f"/plans/{approved}/outcome",
+        f"/plans/{approved}/revoke",
         "/consent",
         "/requests",
         "/ledger",
