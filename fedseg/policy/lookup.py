@@ -78,7 +78,6 @@ class SubjectIndex:
     """Second word, ascending among equal first words."""
     let_go: Callable[[], None] = field(default=_nothing, repr=False)
     """Called when nothing of both is needed for now: what maps a file may let go of it."""
-
     fences: NDArray[np.uint64] = field(init=False, repr=False)
     """Every NEARth first word, in memory."""
 
