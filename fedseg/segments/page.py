@@ -198,7 +198,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(whole=_whole, percent=percent, place=_place, short=_short)
+    environment.filters.update(whole=_whole, percent=percent, place=_place, short=_short, unbroken=_unbroken)
     return environment
 
 
@@ -209,6 +209,11 @@ def _whole(number: int) -> str:
 def _place(part: float) -> str:
     """A place on a chart, as a percentage for SVG."""
     return f"{100 * part:.2f}%"
+
+
+def _unbroken(name: str) -> str:
+    """A name whose lines end, and never begin, with the dots between its parts."""
+    return name.replace(" · ", "\N{NO-BREAK SPACE}· ")
 
 
 def _short(digest: str) -> str:
