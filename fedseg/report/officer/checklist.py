@@ -8,9 +8,9 @@ Nothing is guessed: what neither ledgers, plans and policies nor the program its
 from collections.abc import Sequence
 
 from fedseg.plan import Plan
-from fedseg.policy.document import Policy, load_policy
+from fedseg.policy.document import Policy
 from fedseg.privacy.budget import shown_epsilon
-from fedseg.report.officer.evidence import Evidence
+from fedseg.report.officer.evidence import Evidence, policy_of
 from fedseg.report.officer.model import OfficerReport, Point
 from fedseg.report.officer.noise_file import FAILED, PASSED
 from fedseg.report.page import decimal, left
@@ -23,7 +23,7 @@ def checklist(report: OfficerReport, evidence: Evidence) -> tuple[Point, ...]:
     if not report.verified:
         return ()
     ran = [evidence.plans[one.sha256] for one in report.plans]
-    policies = [load_policy(unit.policies[-1].document) for unit in evidence.units if unit.policies]
+    policies = [policy_of(unit.policies[-1].document) for unit in evidence.units if unit.policies]
     answers = (
         _product(ran, report),
         _curators(policies, report),

@@ -1,5 +1,6 @@
 """Evidence for a report: bundles and folders become one bundle, whose ledgers are verified and held together."""
 
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,16 @@ from fedseg.audit.witnesses import server_witnesses
 from fedseg.errors import FedsegError, PlanError, SettingsError
 from fedseg.ledger.canonical import sha256_hex
 from fedseg.plan import Plan, parse_plan
-from fedseg.policy.document import load_policy
+from fedseg.policy.document import Policy, load_policy
 from fedseg.report.model import FailureFact
 from fedseg.report.officer.ledgers import Task, known_plans, read_all
 from fedseg.report.officer.records import ServerRecord, UnitRecord
+
+
+@functools.lru_cache(maxsize=256)
+def policy_of(document: bytes) -> Policy:
+    """A policy that a verified ledger logs; units often have the same."""
+    return load_policy(document)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ from fedseg.audit.archive import Member
 from fedseg.ledger.canonical import sha256_hex
 from fedseg.plan import Plan
 from fedseg.policy.changes import keys_changed
-from fedseg.policy.document import load_policy
 from fedseg.privacy.budget import sum_of_rhos
 from fedseg.report.officer.budgets import together, unit_budget
 from fedseg.report.officer.checklist import checklist
-from fedseg.report.officer.evidence import Evidence, verify
+from fedseg.report.officer.evidence import Evidence, policy_of, verify
 from fedseg.report.officer.meaning import loss
 from fedseg.report.officer.model import (
     EndingFact,
@@ -292,7 +291,7 @@ def _policy_changes(units: Sequence[UnitRecord], terms: Terms, as_of: str) -> It
 
 
 def _changes(before: bytes, after: bytes) -> Iterator[KeyFact]:
-    for one in keys_changed(load_policy(before), load_policy(after)):
+    for one in keys_changed(policy_of(before), policy_of(after)):
         yield KeyFact(one.key, _value(one.before), _value(one.after))
 
 

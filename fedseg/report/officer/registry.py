@@ -11,9 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from ruamel.yaml import YAML
 
-from fedseg.policy.document import load_policy
 from fedseg.privacy.budget import upper_float
-from fedseg.report.officer.evidence import Evidence
+from fedseg.report.officer.evidence import Evidence, policy_of
 from fedseg.report.officer.model import OfficerReport, Point
 
 FILE = "dp-registry.yaml"
@@ -172,7 +171,7 @@ def registry_entry(report: OfficerReport, evidence: Evidence) -> bytes | None:
 
 
 def _basic(report: OfficerReport, evidence: Evidence, points: dict[int, Point]) -> Basic:
-    controllers = sorted({load_policy(one.policies[-1].document).controller for one in evidence.units if one.policies})
+    controllers = sorted({policy_of(one.policies[-1].document).controller for one in evidence.units if one.policies})
     first = min(one.first for one in report.plans)
     return Basic(
         name=report.plans[0].name,
