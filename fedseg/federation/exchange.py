@@ -7,6 +7,7 @@ without an answer that counts is asked again, and each request stays open to a r
 import enum
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ def exchange(
     take: Take,
     report: Report,
     silence_seconds: float = SILENCE_SECONDS,
+    grace_seconds: float = math.inf,
     message_type: str = wire.MESSAGE_TYPE,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -80,6 +82,8 @@ def exchange(
         report: Called before the first question, and at least at every poll; what it raises ends the exchange.
         silence_seconds: How long a unit may say nothing before it is asked again; doubled each time, for a unit that
             computes for long is silent too, and works through all that it is sent.
+        grace_seconds: How long to wait for the others once some have answered and nobody else does; for what can be
+            asked again at another time.
         message_type: Of the requests.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
@@ -93,7 +97,7 @@ def exchange(
         asking.pull()
         left = max(0.0, end - clock())
         report(asking.waiting(), left)
-        if left == 0:
+        if left == 0 or clock() - asking.answered_at >= grace_seconds:
             return
         if not asking.done():
             sleep(min(POLL_SECONDS, left))
@@ -150,6 +154,8 @@ class _Asking:
     open: dict[str, _Asked] = field(default_factory=dict[str, _Asked])
     """Whom a request was sent to, by its id."""
     link_down: bool = False
+    answered_at: float = math.inf
+    """When somebody's answer counted last."""
 
     def done(self) -> bool:
         return all(unit.answered for unit in self.units)
@@ -208,6 +214,7 @@ class _Asking:
             verdict = self.take(unit.name, reply)
             trouble = verdict.value
             unit.answered |= verdict is Verdict.COUNTED
+            self.answered_at = self.clock() if verdict is Verdict.COUNTED else self.answered_at
         if not unit.answered and request_id == unit.latest:
             unit.failed(trouble, self.clock())
 

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS: Final = 20.0
 """How long a unit may take to answer what costs it nothing; who takes longer is left out of this turn."""
+GRACE_SECONDS: Final = 6.0
+"""And once another has answered: a unit that is down does not hold up those who are there. Nodes ask every 3 s."""
 TURNS_MAX: Final = 8
 """Most times that units are asked in a row: two are enough before the first round, one between two of them."""
 
@@ -189,6 +191,7 @@ class Carrier:
             deadline_seconds=seconds,
             take=take,
             report=lambda _waiting, _left: look(),
+            grace_seconds=GRACE_SECONDS,
             message_type=WITNESS_TYPE,
             clock=self.clock,
             sleep=self.sleep,

@@ -1,76 +1,26 @@
 """Units whose policies name each other as witnesses: a whole deployment releases as before, and goes on from no copy."""
 
 import shutil
-import subprocess
-import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import tomli_w
 
 from fedseg.ledger.notes import parse_note
 from fedseg.node.witnessing import COSIGNED_FILE, ROLLED_BACK_FILE
 from fedseg.privacy.entries import ReleaseBody, WitnessRules
 from fedseg.privacy.witnessed import open_own
-from tests.small_federation import policy_document
-from tests.system.deployment import FEDSEG, Federation, Node, say, told
+from tests.system.deployment import Federation, say
+from tests.system.witnesses import witnessing
 
 pytestmark = pytest.mark.deployment
 
-AUDITOR = "auditor.example/w1"
-
-
-def make_witness(node: Node) -> str:
-    """The unit's key as a witness."""
-    place = node.home / "LOCAL" / "witness"
-    with suppress(AssertionError):  # it has one already
-        told(node.machine, "witness", "init", place, "--name", f"fedseg/witness/{node.unit}", user=node.data)
-    key: str = told(node.machine, "witness", "show", place, user=node.data)["verifier_key"]
-    return key
-
 
 @pytest.fixture
-def auditor(federation: Federation) -> Iterator[str]:
-    """Somebody who witnesses the units' logs at an address that the server's operator has named; the key."""
-    place, server = federation.path / "auditor", federation.server
-    key: str = told(server.machine, "witness", "init", place, "--name", AUDITOR)["verifier_key"]
-    told(
-        server.machine, "witness", "enrol", place,
-        *(node.facts().raw.verifier_key.to_text() for node in federation.nodes.values()),
-    )  # fmt: skip
-    file = server.path / "deployment.toml"
-    before = file.read_bytes()
-    file.write_bytes(
-        tomli_w.dumps(tomllib.loads(before.decode()) | {"witnesses": {AUDITOR: "http://127.0.0.1:8466"}}).encode()
-    )
-    server.fedseg("stop")
-    server.fedseg("start")
-    service = subprocess.Popen(server.machine.does([FEDSEG, "witness", "start", str(place), "--port", "8466"]))
-    try:
-        yield key
-    finally:
-        service.terminate()
-        service.wait(timeout=30)
-        file.write_bytes(before)
-
-
-@pytest.fixture
-def witnessed(federation: Federation, auditor: str) -> Iterator[Federation]:
-    """The units ask for the word of both others and an auditor's, until the test ends, and witness the server."""
-    keys = {unit: make_witness(node) for unit, node in federation.nodes.items()} | {"auditor": auditor}
-    for node in federation.nodes.values():
-        answer = federation.server.path / "answers" / f"{node.unit}.json"
-        fingerprint = federation.server.fedseg("status")["fingerprint"]
-        node.fedseg("check", "--answer", answer, "--fingerprint", fingerprint)
-    for unit, node in federation.nodes.items():
-        others = "".join(f"    {name}: {key}\n" for name, key in keys.items() if name != unit)
-        policy = policy_document() + f"witnesses:\n  quorum: 3\n  keys:\n{others}".encode()
-        (node.home / "policy.yaml").write_bytes(policy)
-    yield federation
-    for node in federation.nodes.values():
-        (node.home / "policy.yaml").write_bytes(policy_document())
+def witnessed(federation: Federation) -> Iterator[Federation]:
+    """All three witnesses of each unit must agree, until the test ends."""
+    with witnessing(federation, quorum=3):
+        yield federation
 
 
 def copy_of(place: Path, to: Path) -> Path:

@@ -181,6 +181,8 @@ class Unrest:
     coins: random.Random
     unlucky: str = ""
     """The unit to which things happen; the others are enough for the quorum."""
+    witnessed: bool = False
+    """Whether the plans are."""
 
     def turn(self) -> None:
         """From now on things happen to another unit, which begins when the last one is back."""
@@ -189,7 +191,7 @@ class Unrest:
 
     def run(self, kinds: Sequence[str]) -> Ended:
         """Run a plan of as many rounds as there are kinds, with one of these in each."""
-        file = self.federation.plan(**TERMS)
+        file = self.federation.plan(**TERMS, witnessed=self.witnessed)
         self.federation.approve(file)
         plan = parse_plan(file.read_bytes())
         assert plan.rounds == len(kinds)
