@@ -181,6 +181,16 @@ def test_it_returns_at_the_deadline_and_takes_what_has_come_by_then(deadline: fl
     assert grid.clock.now == pytest.approx(100 + deadline)
 
 
+def test_who_is_silent_is_waited_for_no_longer_than_the_grace_after_the_last_answer() -> None:
+    grid = play({1: [(2, echo)], 2: [(5, echo)], 3: [(12, echo)]})
+    seen = run_exchange(grid, grace_seconds=4)
+    assert [unit for unit, _ in seen.replies] == ["unit-1", "unit-2"]
+    assert 109 <= grid.clock.now < 109 + 2 * POLL_SECONDS
+    nobody = play({1: [NEVER]})
+    run_exchange(nobody, deadline=30, grace_seconds=4)
+    assert nobody.clock.now == pytest.approx(130)
+
+
 def test_what_has_been_answered_is_not_polled_again() -> None:
     grid = play({1: [AT_ONCE], 2: [(0.5, echo)]})
     run_exchange(grid)
