@@ -229,6 +229,7 @@ def test_the_words_of_entries_are_those_that_old_ledgers_hold() -> None:
         "refusal",
         "release",
         "rights_batch",
+        "start",
     ]
     assert [str(one) for one in Verdict] == ["approve", "deny", "cancel", "revoke"]
     assert [str(one) for one in Ending] == ["expired", "cancelled", "revoked"]
