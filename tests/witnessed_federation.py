@@ -14,7 +14,7 @@ from fedseg.audit.histories import fork, signed_checkpoints
 from fedseg.audit.memory import LogId, SignedCheckpoint
 from fedseg.audit.proof import EquivocationProof
 from fedseg.clustering.request import request_sha256
-from fedseg.errors import NotWitnessedError, RolledBackError, StepAnsweredError
+from fedseg.errors import NotWitnessedError, RolledBackError, SettingsError, StepAnsweredError
 from fedseg.federation.loopback import LoopbackGrid
 from fedseg.federation.witness_wire import decode_asked
 from fedseg.federation.witnessing import Carrier, Post
@@ -65,7 +65,7 @@ def have_witnessed(federation: SmallFederation, posts: Mapping[str, Post] | None
     carried = carrier.carry(60, lambda: None)
     for unit in federation.roster:
         home = federation.home(unit)
-        with suppress(RolledBackError):
+        with suppress(RolledBackError, SettingsError):
             answer(home, decode_asked(carrier.beside(unit)), federation.processes[home.path], datetime.now(UTC))
     return carried
 

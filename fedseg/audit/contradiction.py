@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from fedseg.audit.proof import EquivocationProof
+from fedseg.errors import VerificationError
 from fedseg.ledger.checkpoint import parse_checkpoint
 from fedseg.ledger.keys import PublicKey
 from fedseg.ledger.notes import parse_note
@@ -16,8 +17,8 @@ from fedseg.private_file import write_new
 log = logging.getLogger(__name__)
 
 PROOFS: Final = "contradictions"
-PROOFS_MAX: Final = 64
-"""Most proofs that are kept: one is enough, and whoever has a log's key could make any number."""
+PROOFS_MAX: Final = 4
+"""Most proofs that are kept of a log: one is enough, and whoever has a log's key could make any number."""
 
 
 def note_contradiction(witness: Witness, answer: Answer) -> None:
@@ -44,11 +45,14 @@ def keep_contradiction(witness: Witness, answer: Answer) -> Path | None:
     signer = _signer(witness.logs()[origin], one, other)
     if signer is None:
         return None
-    proof = EquivocationProof.of(origin, signer, one, other).to_json()
-    folder = witness.path / PROOFS
+    try:
+        proof = EquivocationProof.of(origin, signer, one, other).to_json()
+    except (ValueError, VerificationError):  # checkpoints that say more than ours do
+        return None
+    folder, of_log = witness.path / PROOFS, hashlib.sha256(origin.encode()).hexdigest()[:16]
     folder.mkdir(exist_ok=True, mode=0o700)
-    path = folder / f"{hashlib.sha256(proof).hexdigest()[:32]}.json"
-    if path.exists() or len(list(folder.iterdir())) >= PROOFS_MAX:
+    path = folder / f"{of_log}-{hashlib.sha256(proof).hexdigest()[:32]}.json"
+    if path.exists() or len(list(folder.glob(f"{of_log}-*"))) >= PROOFS_MAX:
         return path if path.exists() else None
     write_new(path, proof)
     return path

@@ -5,6 +5,7 @@ nothing else. What witnesses say is signed, so nobody in between can forge it; w
 """
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,13 +19,13 @@ from fedseg.federation.witnessing import Post
 from fedseg.ledger.checkpoint import parse_checkpoint
 from fedseg.ledger.notes import parse_note
 from fedseg.ledger.proof import ConsistencyProof
-from fedseg.ledger.witness import REQUEST_LIMIT_BYTES
 from fedseg.node.witnessing import Reply
 
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS: Final = 10.0
 """How long a witness may take for an answer."""
+ANSWER_LIMIT_BYTES: Final = 4096
 _NO_ANSWER: Final = Reply(HTTPStatus.SERVICE_UNAVAILABLE, "", "")
 
 
@@ -57,12 +58,13 @@ class AddressedWitness:
 
 
 def _read(client: httpx.Client, method: str, url: str, **asked: object) -> tuple[int, str]:
-    """Status and text of an answer; of a longer one than any witness gives, nothing."""
-    with client.stream(method, url, **asked) as answer:  # type: ignore[arg-type]
+    """Status and text of an answer; of one that is longer, slower or packed otherwise than a witness's, nothing."""
+    end = time.monotonic() + ANSWER_SECONDS
+    with client.stream(method, url, headers={"Accept-Encoding": "identity"}, **asked) as answer:  # type: ignore[arg-type]
         data = b""
-        for part in answer.iter_bytes():
+        for part in answer.iter_raw():  # unpacked by nobody: a few bytes could become any number
             data += part
-            if len(data) > REQUEST_LIMIT_BYTES:
+            if len(data) > ANSWER_LIMIT_BYTES or time.monotonic() > end:
                 return HTTPStatus.BAD_GATEWAY, ""
         return answer.status_code, data.decode("utf-8", errors="replace")
 

@@ -8,13 +8,16 @@ from typing import Final, TypeVar
 
 from fedseg.errors import ContributionError, RequestError
 from fedseg.ledger.canonical import Json, canonical, parse_canonical
-from fedseg.ledger.witness import REQUEST_LIMIT_BYTES
-from fedseg.node.witnessing import Asked, Reply, Said
+from fedseg.node.witnessing import TEXT_LIMIT, Asked, Reply, Said
 
 WITNESS_TYPE: Final = "query.witness"
 MESSAGE_LIMIT_BYTES: Final = 8 * 1024 * 1024
 ITEMS_MAX: Final = 1024
 """Most requests, checkpoints or sizes of one message: a plan has at most as many units."""
+SIZE_MAX: Final = 2**40
+"""Most entries of a log, by far."""
+WANTED_MAX: Final = 64
+"""Most witnesses that a unit may name: those of its policy, and of those before it that are still to be asked."""
 _ASKED: Final = "fedseg-witness-asked"
 _SAID: Final = "fedseg-witness-said"
 _ITEM = TypeVar("_ITEM")
@@ -106,6 +109,8 @@ def _said(parsed: Json) -> Said:
             "replies": list(replies),
             **rest,
         } if kind == _SAID and not rest:
+            if len(wanted) > WANTED_MAX or len({*map(str, wanted)}) < len(wanted):
+                raise ValueError("it names too many witnesses, or one twice")
             return Said(_text(witness), _all(wanted, _text), satisfied, _all(growth, _text), _all(replies, _reply))
         case _:
             raise ValueError("it lacks a part or has one too many")
@@ -124,13 +129,13 @@ def _all(items: list[Json], read: Callable[[Json], _ITEM]) -> tuple[_ITEM, ...]:
 
 
 def _text(item: Json) -> str:
-    if not isinstance(item, str) or len(item) > REQUEST_LIMIT_BYTES:
+    if not isinstance(item, str) or len(item) > TEXT_LIMIT:
         raise ValueError("a text in it is none, or too long")
     return item
 
 
 def _size(item: Json) -> int:
-    if not isinstance(item, int) or isinstance(item, bool) or item < 0:
+    if not isinstance(item, int) or isinstance(item, bool) or not 0 <= item <= SIZE_MAX:
         raise ValueError("a size in it is none")
     return item
 

@@ -8,6 +8,7 @@ by the units that are asked anyway; nothing waits for it.
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +21,11 @@ from flwr.serverapp import Grid
 from fedseg.errors import ContributionError, VerificationError
 from fedseg.federation import wire
 from fedseg.federation.exchange import Verdict, exchange
-from fedseg.federation.witness_wire import WITNESS_TYPE, decode_said, encode_asked
+from fedseg.federation.witness_wire import SIZE_MAX, WITNESS_TYPE, decode_said, encode_asked
 from fedseg.ledger.checkpoint import parse_checkpoint
 from fedseg.ledger.notes import parse_note
 from fedseg.ledger.proof import ConsistencyProof
-from fedseg.node.witnessing import Asked, Reply, Said
+from fedseg.node.witnessing import TEXT_LIMIT, Asked, Reply, Said
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ Post = Callable[[str], Reply]
 """Takes a request to a witness with an address and brings its answer."""
 _Errand = list[tuple[str, str]]
 """Whose growth a witness is to cosign, and the request."""
+_SIZE: Final = re.compile(r"(0|[1-9][0-9]{0,11})\n?")
 _SERVER: Final = ""
 """Stands for the server among the owners of logs: no unit has this name."""
 
@@ -83,10 +85,16 @@ class Carrier:
         A unit that has all it needs is given nothing more.
         """
         try:
-            self.said[unit] = decode_said(said)
+            heard = decode_said(said)
         except ContributionError as error:
             log.warning("witness.refused unit=%s code=%s why=%s", unit, error.code, error.why)
             return False
+        # One name and one key for the whole run: nobody speaks for another witness.
+        known = self.said.get(unit, heard).witness
+        if _name(heard.witness) != f"fedseg/witness/{unit}" or heard.witness != known:
+            log.warning("witness.refused unit=%s why=it does not speak as itself", unit)
+            return False
+        self.said[unit] = heard
         if self.said[unit].satisfied:
             self.notes.pop(unit, None)
         return True
@@ -112,7 +120,10 @@ class Carrier:
             if not (errands or asked) or self.clock() >= end:
                 break
             for witness in errands.keys() - units.keys():
-                self._collect(witness, errands[witness], [self._post(witness, one) for _, one in errands[witness]])
+                for owner, posted in errands[witness]:
+                    look()
+                    if self.clock() < end:
+                        self._collect(witness, [(owner, posted)], [self.posts[_name(witness)](posted)])
             silent |= self._ask(asked, min(PATIENCE_SECONDS, end - self.clock()), look)
         lacking = [name for name in self.roster if not self._is_served(name)]
         for name in lacking:
@@ -124,7 +135,7 @@ class Carrier:
             return False
         newest = _newest(self.said[unit])
         return self.said[unit].satisfied or any(
-            self.known[unit, witness] == newest for witness in self.notes.get(unit, ())
+            self.known.get((unit, witness)) == newest for witness in self.notes.get(unit, ())
         )
 
     def _errands(self, tried: Collection[tuple[str, str]]) -> dict[str, _Errand]:
@@ -140,7 +151,8 @@ class Carrier:
     def _reachable(self, owner: str) -> list[str]:
         """The witnesses that a unit wants and that can be asked: other units, and those with an address."""
         units = {one.witness for name, one in self.said.items() if name != owner}
-        return [one for one in self.said[owner].wanted if one in units or _name(one) in self.posts]
+        wanted = {_name(one): one for one in self.said[owner].wanted}
+        return [one for name, one in wanted.items() if one in units or name in self.posts]
 
     def _request(self, owner: str, witness: str) -> str | None:
         """What this witness is to be asked about a unit's log; None if nothing, or if the unit must be asked first."""
@@ -208,9 +220,6 @@ class Carrier:
         request = self.own.growth(self.known.get((_SERVER, witness), 0))
         return [] if request is None else [(_SERVER, request)]
 
-    def _post(self, witness: str, request: str) -> Reply:
-        return self.posts[_name(witness)](request)
-
     def _asking(self, unit: str, requests: Sequence[str]) -> bytes:
         sizes = {0, *(size for (owner, _), size in self.known.items() if owner == unit)}
         given = self.notes.get(unit, {}).values()
@@ -228,11 +237,12 @@ class Carrier:
     def _note(self, owner: str, witness: str, request: str, reply: Reply) -> str:
         if reply.status == HTTPStatus.OK:
             self.known[owner, witness] = _new_size(request)
-            return request.partition("\n\n")[2] + reply.body
+            note = request.partition("\n\n")[2] + reply.body
+            return note if len(note) <= TEXT_LIMIT else ""
         log.warning("witness.answered log=%s witness=%s status=%d", owner or "server", _name(witness), reply.status)
-        if reply.status == HTTPStatus.CONFLICT and reply.body.strip().isdecimal():
-            self.known[owner, witness] = int(reply.body[:18])
-        return reply.newest
+        if reply.status == HTTPStatus.CONFLICT and _SIZE.fullmatch(reply.body):
+            self.known[owner, witness] = int(reply.body)
+        return reply.newest if len(reply.newest) <= TEXT_LIMIT else ""
 
 
 def _name(verifier_key: str) -> str:
@@ -253,6 +263,7 @@ def _newest(said: Said) -> int:
 
 def _new_size(request: str) -> int:
     try:
-        return parse_checkpoint(parse_note(ConsistencyProof.from_text(request).note).text).size
+        size = parse_checkpoint(parse_note(ConsistencyProof.from_text(request).note).text).size
     except VerificationError:
         return 0
+    return size if size <= SIZE_MAX else 0

@@ -95,8 +95,12 @@ class Witness:
         _ = made.verifier_key
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            key.save(path / KEY_FILE)
+            if (path / KEY_FILE).exists():
+                key.save(path / KEY_FILE)  # which refuses to replace it
+            if _is_unused(path):
+                (path / STATE_FILE).unlink(missing_ok=True)  # of one that was interrupted before it had a key
             write_new(path / STATE_FILE, _to_json(name, {}))
+            key.save(path / KEY_FILE)
         except OSError as error:
             raise _unwritable(path, error) from error
         return made
@@ -234,6 +238,14 @@ def _to_json(name: str, logs: Mapping[str, WatchedLog]) -> bytes:
         for _, one in sorted(logs.items())
     ]
     return canonical({"kind": _KIND, "version": 1, "name": name, "logs": rows}) + b"\n"
+
+
+def _is_unused(path: Path) -> bool:
+    """Whether what is remembered is nothing: no log was ever watched."""
+    try:
+        return not _read(path)[1]
+    except SettingsError:
+        return not (path / STATE_FILE).exists()
 
 
 def _read(path: Path) -> tuple[str, dict[str, WatchedLog]]:

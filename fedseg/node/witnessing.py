@@ -2,6 +2,7 @@
 
 HOME/LOCAL/witness/      the unit as a witness: key and memory (`ledger/witness.py`)
 HOME/cosigned.note       the newest checkpoint of the unit's own ledger, with the cosignatures it was given
+HOME/handover-SEQ.note   what witnesses of an earlier policy have cosigned: that entry SEQ puts others in their place
 HOME/server.pub          the key of the server's log, which the unit witnesses too
 HOME/rolled-back.note    what its own key has signed and its ledger does not hold: nothing is released any more
 
@@ -9,7 +10,7 @@ Everything comes and goes through the server, which can delay it and forge none 
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from fedseg.errors import NotWitnessedError, RolledBackError, StorageError, VerificationError
+from fedseg.errors import FedsegError, NotWitnessedError, RolledBackError, StorageError, VerificationError
 from fedseg.ledger.checkpoint import parse_checkpoint
 from fedseg.ledger.entries import Genesis, History
 from fedseg.ledger.keys import PublicKey, SigningKey
@@ -27,16 +28,19 @@ from fedseg.ledger.store import Ledger
 from fedseg.ledger.verifier_keys import VerifierKey
 from fedseg.ledger.witness import KEY_FILE, Answer, Witness
 from fedseg.node.home import LOCAL, NodeHome
-from fedseg.plan import parse_plan
+from fedseg.plan import UnitTerms, parse_plan
 from fedseg.privacy.account import PrivacyAccount, day_of
 from fedseg.privacy.entries import ApprovalBody, WitnessRules
-from fedseg.privacy.witnessed import Cosigned, gather, has_start, open_own, require_witnessed
+from fedseg.privacy.witnessed import Cosigned, gather, has_start, open_handovers, open_own, require_witnessed
 from fedseg.private_file import replacing
 
 COSIGNED_FILE: Final = "cosigned.note"
 ROLLED_BACK_FILE: Final = "rolled-back.note"
+HANDOVER_FILE: Final = "handover-{}.note"
 SERVER_FILE: Final = "server.pub"
 SERVER_ORIGIN: Final = "fedseg/server"
+TEXT_LIMIT: Final = 4096
+"""Longest request, checkpoint or answer that is said: 63 hashes, or the longest cosignature there is, and names."""
 _NOTE_LIMIT: Final = 64 * 1024
 
 
@@ -104,7 +108,7 @@ class Said:
     witness: str
     """The unit's verifier key as a witness."""
     wanted: tuple[str, ...]
-    """Verifier keys of the witnesses that its policy names."""
+    """Verifier keys of the witnesses that its policy names, and of those before them who are still to be asked."""
     satisfied: bool
     """Whether nothing is missing for the plan's next release, as far as witnesses go."""
     growth: tuple[str, ...] = ()
@@ -147,7 +151,12 @@ def cosigned_now(home: NodeHome, history: History, process: NodeProcess) -> Cosi
     process.require_same_ledger(history)
     require_not_rolled_back(home, history)
     note = cosigned_note(home)
-    return None if note is None else Cosigned(note, process.nonce)
+    return None if note is None else Cosigned(note, process.nonce, _handovers(home))
+
+
+def _handovers(home: NodeHome) -> tuple[str, ...]:
+    found = (_read(path) for path in sorted(home.path.glob(HANDOVER_FILE.format("*"))))
+    return tuple(note for note in found if note is not None)
 
 
 def require_not_rolled_back(home: NodeHome, history: History) -> None:
@@ -157,8 +166,7 @@ def require_not_rolled_back(home: NodeHome, history: History) -> None:
         RolledBackError: If it does not, or was once found not to.
         StorageError: If a file cannot be read.
     """
-    for name in (ROLLED_BACK_FILE, COSIGNED_FILE):
-        note = _read(home.path / name)
+    for note in (_read(home.path / ROLLED_BACK_FILE), cosigned_note(home), *_handovers(home)):
         if note is not None:
             # What is no note of this ledger says nothing about it; the door asks for one that is.
             with suppress(NotWitnessedError):
@@ -192,11 +200,11 @@ def serve(
         if rules is not None and rules.quorum:
             process.begin(account, now)
         history, _ = ledger.signed()
-        peers = [*_server(home), *_peers(ledger, history)] if asked.to_cosign else []
+        peers = _peers(ledger, history) if asked.to_cosign else []
     for one in asked.given:
         keep(home, one, history, rules)
     witness = as_witness(home)
-    answers = _cosign(witness, peers, asked.to_cosign, now)
+    answers = _cosign(witness, _server(home), peers, asked.to_cosign, now)
     for answered in answers:
         look(witness, answered)
     notes = {origin: log.note for origin, log in witness.logs().items()} if answers else {}
@@ -217,10 +225,15 @@ def said(home: NodeHome, asked: Asked, process: NodeProcess, replies: tuple[Repl
         rules = _rules(PrivacyAccount(ledger))
         history, note = ledger.signed()
     cosigned = cosigned_now(home, history, process)
+    named = (
+        []
+        if rules is None or not rules.quorum
+        else [rules, *(one for _, one in open_handovers(history, _handovers(home)))]
+    )
     sizes = {*asked.sizes, *_cosigned_sizes(cosigned)}
     return Said(
         witness=as_witness(home).verifier_key.to_text(),
-        wanted=() if rules is None else tuple(rules.keys.values()),
+        wanted=tuple(dict.fromkeys(key for one in named for key in one.keys.values())),
         satisfied=_is_satisfied(rules, history, asked.plan_sha256, cosigned),
         growth=tuple(_growth(history, note, size) for size in sorted(sizes) if 0 <= size <= history.size),
         replies=replies,
@@ -243,16 +256,27 @@ def keep(home: NodeHome, note: str, history: History, rules: WitnessRules | None
         RolledBackError: If the ledger's own key has signed it and the ledger does not hold it; then that is kept.
         StorageError: If it cannot be written.
     """
-    witnesses = () if rules is None else rules.verifier_keys
+    _gather(home, COSIGNED_FILE, note, history, () if rules is None else rules.verifier_keys)
+    for seq, before in open_handovers(history, _handovers(home)):
+        _gather(home, HANDOVER_FILE.format(seq), note, history, before.verifier_keys)
+
+
+def _gather(home: NodeHome, name: str, note: str, history: History, witnesses: Sequence[VerifierKey]) -> None:
+    """Take into a file what these witnesses have signed in a note.
+
+    Raises:
+        RolledBackError, StorageError: As `keep`.
+    """
+    before = _read(home.path / name)
     try:
-        gathered = gather(note, _read(home.path / COSIGNED_FILE), history, witnesses)
+        gathered = gather(note, before, history, witnesses)
     except NotWitnessedError:
         return
     except RolledBackError:
         _write(home, ROLLED_BACK_FILE, note)
         raise
-    if gathered is not None:
-        _write(home, COSIGNED_FILE, gathered)
+    if gathered is not None and gathered != before:
+        _write(home, name, gathered)
 
 
 def _is_satisfied(rules: WitnessRules | None, history: History, plan_sha256: str, cosigned: Cosigned | None) -> bool:
@@ -280,14 +304,22 @@ def _cosigned_sizes(cosigned: Cosigned | None) -> tuple[int, ...]:
 
 def _peers(ledger: Ledger, history: History) -> list[VerifierKey]:
     """The logs of the units with which this one has approved plans."""
-    own, found = Genesis.of(history).origin, dict[VerifierKey, None]()
+    own, found = Genesis.of(history).origin, dict[str, VerifierKey]()
     for entry in history.entries:
         document = ledger.payload(entry.payload.id) if entry.kind == ApprovalBody.kind and entry.payload else None
-        for unit in () if document is None else parse_plan(document).units:
+        for unit in () if document is None else _units_of(document):
             key = VerifierKey(f"fedseg/unit/{unit.name}", SignatureType.ED25519, PublicKey.from_text(unit.public_key))
             if key.name != own:
-                found[key] = None
-    return list(found)
+                found.setdefault(key.name, key)
+    return [*found.values()]
+
+
+def _units_of(document: bytes) -> tuple[UnitTerms, ...]:
+    """The units of a plan; none of one that this version reads no more."""
+    try:
+        return parse_plan(document).units
+    except FedsegError:
+        return ()
 
 
 def _server(home: NodeHome) -> list[VerifierKey]:
@@ -299,11 +331,15 @@ def _server(home: NodeHome) -> list[VerifierKey]:
     return [VerifierKey(SERVER_ORIGIN, SignatureType.ED25519, key)]
 
 
-def _cosign(witness: Witness, peers: list[VerifierKey], requests: tuple[str, ...], now: datetime) -> list[Answer]:
+def _cosign(
+    witness: Witness, server: list[VerifierKey], peers: list[VerifierKey], requests: tuple[str, ...], now: datetime
+) -> list[Answer]:
     if not requests:
         return []
     known = witness.logs()
-    witness.enrol(*(key for key in peers if key.name not in known or key not in known[key.name].keys))
+    # A second key of a peer's log takes an operator's word: who names one in a plan could go on with another's log.
+    new = [key for key in peers if key.name not in known]
+    witness.enrol(*new, *(key for key in server if key.name not in known or key not in known[key.name].keys))
     return [witness.add_checkpoint(request.encode("utf-8"), now) for request in requests]
 
 
@@ -313,7 +349,8 @@ def _newest(request: str, answered: Answer, notes: dict[str, str]) -> str:
         origin = parse_checkpoint(parse_note(ConsistencyProof.from_text(request).note).text).origin
     except VerificationError:
         return ""
-    return notes.get(origin, "") if answered.status >= HTTPStatus.BAD_REQUEST else ""
+    note = notes.get(origin, "") if answered.status >= HTTPStatus.BAD_REQUEST else ""
+    return note if len(note) <= TEXT_LIMIT else ""
 
 
 def _growth(history: History, note: str, size: int) -> str:

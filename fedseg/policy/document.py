@@ -148,7 +148,7 @@ class Approvals(Part):
 
 WitnessKeys = Annotated[
     Mapping[Identifier, WitnessKeyText],
-    Field(max_length=16),
+    Field(max_length=15),  # with the log's own signature as many as a note may have
     AfterValidator(MappingProxyType),
     PlainSerializer(dict),
 ]
@@ -157,7 +157,7 @@ WitnessKeys = Annotated[
 class Witnesses(Part):
     """Who must have seen the unit's ledger before anything leaves it."""
 
-    quorum: Annotated[int, Field(ge=0, le=16)]
+    quorum: Annotated[int, Field(ge=0, le=15)]
     """How many of them must have cosigned; 0 declares that the unit has no witness, and every report says so."""
     keys: WitnessKeys = Field(default_factory=lambda: MappingProxyType({}))
     """Their verifier keys by name."""

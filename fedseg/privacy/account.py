@@ -229,12 +229,8 @@ class PrivacyAccount:
         Args:
             nonce: Its own, 32 hex digits.
             day: Today, UTC.
-
-        Raises:
-            ClockError: If the clock is behind the ledger.
         """
         with self.journal.transaction() as transaction:
-            self.state_in(transaction).require_day(day)
             body = StartBody(nonce=nonce, started_on=day)
             transaction.append(body.kind, body.facts())
 

@@ -168,6 +168,12 @@ class WitnessRules(Part):
         """The keys."""
         return tuple(VerifierKey.from_text(key) for key in self.keys.values())
 
+    def same_as(self, other: "WitnessRules | None") -> bool:
+        """Whether the others ask for as many of the same keys."""
+        if other is None:
+            return False
+        return (self.quorum, {*self.keys.values()}) == (other.quorum, {*other.keys.values()})
+
 
 class PolicyBody(PayloadBody):
     """A policy in force from here on."""
@@ -351,11 +357,7 @@ class StartBody(Body):
     nonce: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     """At random, so that of two copies of a ledger that go on, no witness takes one for the other."""
     started_on: Day
-
-    @property
-    def day(self) -> Day:
-        """When it was made."""
-        return self.started_on
+    """As the clock said. No `day`, which later entries must not fall behind: a wrong clock at a start costs nothing."""
 
 
 class KeyChangeBody(Body):

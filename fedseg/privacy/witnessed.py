@@ -19,7 +19,7 @@ from fedseg.ledger.entries import Entry, Genesis, History
 from fedseg.ledger.key_change import LogKeys
 from fedseg.ledger.notes import Note, SignatureLine, SignatureType, parse_note
 from fedseg.ledger.verifier_keys import OpenedNote, VerifierKey, open_signed
-from fedseg.privacy.entries import ApprovalBody, ReleaseBody, StartBody, WitnessRules
+from fedseg.privacy.entries import ApprovalBody, PolicyBody, ReleaseBody, StartBody, WitnessRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Cosigned:
     note: str
     start: str
     """The nonce with which the unit's process began, which may run on a restored copy."""
+    handovers: tuple[str, ...] = ()
+    """Checkpoints that witnesses of earlier policies have cosigned."""
 
 
 def require_witnessed(
@@ -45,14 +47,50 @@ def require_witnessed(
     if cosigned is None:
         raise _not_witnessed("no cosigned checkpoint of its ledger is here")
     checkpoint, opened = open_own(cosigned.note, history, rules.verifier_keys)
-    others = [key for key in rules.verifier_keys if key.public_key not in LogKeys.of(history).all]
-    seen = {one.key for one in opened.signed if one.key in others}
-    if len(seen) < rules.quorum:
-        raise _not_witnessed(f"{len(seen)} of its witnesses have cosigned it, wanted {rules.quorum}")
+    seen = len(_others(opened, rules, history))
+    if seen < rules.quorum:
+        raise _not_witnessed(f"{seen} of its witnesses have cosigned it, wanted {rules.quorum}")
     if not has_start(history.entries[: checkpoint.size], cosigned.start):
         raise _not_witnessed("its witnesses have not cosigned it since this process began")
+    if open_handovers(history, (cosigned.note, *cosigned.handovers)):
+        raise _not_witnessed("its witnesses under an earlier policy have not cosigned that others take their place")
     if _spends(history.since(checkpoint.size), plan_sha256):
         raise _not_witnessed("its witnesses have not cosigned its last release, or the approval of this plan")
+
+
+def open_handovers(history: History, notes: Iterable[str]) -> list[tuple[int, WitnessRules]]:
+    """The changes of witnesses that those before have not cosigned: the entry of each, and who they were.
+
+    Without their word, who puts back a ledger from before the change finds witnesses who have seen nothing since.
+
+    Raises:
+        RolledBackError: As `open_own`, of any of the notes.
+    """
+    found, before, held = list[tuple[int, WitnessRules]](), None, [*notes]
+    for entry in history.entries:
+        if entry.kind != PolicyBody.kind:
+            continue
+        stated = entry.body.get("witnesses")
+        after = None if stated is None else WitnessRules.model_validate(stated)
+        if before is not None and before.quorum and not before.same_as(after):
+            found.append((entry.seq, before))
+        before = after
+    return [(seq, rules) for seq, rules in found if not any(_hands_over(note, seq, rules, history) for note in held)]
+
+
+def _hands_over(note: str, seq: int, rules: WitnessRules, history: History) -> bool:
+    """Whether enough of the witnesses of these rules have cosigned entry `seq`."""
+    try:
+        checkpoint, opened = open_own(note, history, rules.verifier_keys)
+    except NotWitnessedError:
+        return False
+    return checkpoint.size > seq and len(_others(opened, rules, history)) >= rules.quorum
+
+
+def _others(opened: OpenedNote, rules: WitnessRules, history: History) -> set[VerifierKey]:
+    """The witnesses of these rules who have signed a note; a log's own key is nobody's witness."""
+    own = LogKeys.of(history).all
+    return {one.key for one in opened.signed if one.key in rules.verifier_keys and one.key.public_key not in own}
 
 
 def has_start(entries: Sequence[Entry], nonce: str) -> bool:
@@ -78,6 +116,9 @@ def open_own(note: str, history: History, witnesses: Iterable[VerifierKey] = ())
     if checkpoint.origin != origin or not any(opened.by(key) for key in own):
         raise _not_witnessed("what was cosigned is not this ledger's")
     if checkpoint.size > history.size or checkpoint.root != history.root(checkpoint.size):
+        if not opened.by(VerifierKey(origin, SignatureType.ED25519, keys.in_force)):
+            # A key that was replaced may be in anybody's hands: it closes nothing.
+            raise _not_witnessed("what was cosigned is not of this ledger, and not by the key in force")
         raise RolledBackError(
             "this ledger is not the newest: its own key has signed another history",
             why=f"a checkpoint of {checkpoint.size} entries is not of this ledger, which has {history.size}",

@@ -5,6 +5,7 @@ HOME/cosigned.note    the newest checkpoint of the server's ledger, with the cos
 
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,7 +42,7 @@ class ServerLog:
 
         The server needs no witness: whoever trusts what it has published looks at the file.
         """
-        path, known = self.home.path / COSIGNED_FILE, [key for one in witnesses if (key := _key(one)) is not None]
+        path, known = self.home.path / COSIGNED_FILE, _keys(witnesses)
         try:
             before = path.read_text("utf-8", errors="replace") if path.exists() else None
             gathered = gather(note, before, self.ledger.signed()[0], known)
@@ -56,10 +57,12 @@ class ServerLog:
             log.error("own_log.not_kept why=%s", error.strerror)  # noqa: TRY400 (as above)
 
 
-def _key(text: str) -> VerifierKey | None:
-    """A key that cosigns, as a unit has named it; None for anything else."""
-    try:
-        key = VerifierKey.from_text(text)
-    except ValueError:
-        return None
-    return key if key.type in COSIGNATURES else None
+def _keys(texts: Collection[str]) -> list[VerifierKey]:
+    """The keys that cosign, as units have named them; of those that look alike in a note, none."""
+    found: dict[tuple[str, bytes], list[VerifierKey]] = {}
+    for text in texts:
+        with suppress(ValueError):
+            key = VerifierKey.from_text(text)
+            if key.type in COSIGNATURES:
+                found.setdefault((key.name, key.id), []).append(key)
+    return [keys[0] for keys in found.values() if len({*keys}) == 1]

@@ -1,15 +1,12 @@
 """Witnesses that are no units, at an address; and the server's own log, which the units witness."""
 
 import shutil
-import socket
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -21,7 +18,6 @@ from fedseg.federation.loopback import LoopbackGrid
 from fedseg.federation.server_app import run_plan
 from fedseg.federation.witness_post import posts
 from fedseg.federation.witnessing import Post
-from fedseg.http_service import server_config
 from fedseg.ledger.keys import SigningKey
 from fedseg.ledger.notes import SignatureType
 from fedseg.ledger.verifier_keys import VerifierKey, open_signed
@@ -30,6 +26,7 @@ from fedseg.node.contribute import contribute
 from fedseg.node.witnessing import ROLLED_BACK_FILE, Reply, as_witness
 from fedseg.privacy.noise import SimulatedNoise
 from fedseg.server.own_log import COSIGNED_FILE
+from tests.federation.serving import served
 from tests.small_federation import SmallFederation, make_federation, policy_document, some_request
 from tests.witnessed_federation import Kinds, have_witnessed, witnessed
 from tests.wrapped_grid import WrappedGrid
@@ -73,27 +70,17 @@ def at_0(witness: Witness) -> Starlette:
 
 
 @contextmanager
-def served(app: Starlette, folder: Path) -> Generator[dict[str, Post]]:
-    """What answers behind a socket, as the proxy has it."""
-    path = folder / "post.sock"
-    with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(str(path))
-        bound.listen()
-        server = uvicorn.Server(server_config(app))
-        thread = threading.Thread(target=server.run, args=([bound],))
-        thread.start()
-        try:
-            yield dict(posts(path, [NAME]))
-        finally:
-            server.should_exit = True
-            thread.join()
+def asking(app: Starlette, folder: Path) -> Generator[dict[str, Post]]:
+    """How to ask what answers there."""
+    with served(app, folder) as path:
+        yield dict(posts(path, [NAME]))
 
 
 def test_with_a_witness_at_an_address_no_unit_is_asked_between_rounds(
     outside: SmallFederation, witness: Witness, short: Path
 ) -> None:
     grid = Kinds(outside.grid())
-    with served(at_0(witness), short) as asked:
+    with asking(at_0(witness), short) as asked:
         run(outside, grid, asked)
     assert grid.sent == ["witness", "release", "release", "release"]
     assert sorted(witness.logs()) == ["fedseg/unit/north", "fedseg/unit/south"]
@@ -101,7 +88,7 @@ def test_with_a_witness_at_an_address_no_unit_is_asked_between_rounds(
 
 def test_a_witness_at_an_address_that_does_not_answer_lets_nothing_pass(outside: SmallFederation, short: Path) -> None:
     nonsense: dict[str, Post] = {NAME: lambda _request: Reply(200, f"— {NAME} AAAA\n", "")}
-    with served(Starlette(), short) as nobody:
+    with asking(Starlette(), short) as nobody:
         for asked in ({}, nobody, nonsense):
             with pytest.raises(RoundError):
                 run(outside, outside.grid(), asked)
@@ -115,7 +102,7 @@ def test_a_witness_at_an_address_tells_a_restored_unit_how_far_its_ledger_had_co
 ) -> None:
     north = outside.home("north")
     shutil.copytree(north.path, tmp_path / "yesterday")
-    with served(at_0(witness), short) as asked:
+    with asking(at_0(witness), short) as asked:
         run(outside, outside.grid(), asked)
         shutil.rmtree(north.path)
         shutil.copytree(tmp_path / "yesterday", north.path)

@@ -15,7 +15,7 @@ from fedseg.ledger.notes import SignatureType, sign_note
 from fedseg.ledger.verifier_keys import VerifierKey
 from fedseg.privacy.entries import WitnessRules
 from fedseg.privacy.state import AccountState, Caps, Reservation
-from fedseg.privacy.witnessed import Cosigned, require_witnessed
+from fedseg.privacy.witnessed import Cosigned, open_handovers, require_witnessed
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PLAN, OTHER = "1" * 64, "2" * 64
@@ -141,6 +141,44 @@ def test_what_its_own_key_has_signed_and_it_does_not_hold_shows_an_older_copy(
     for note in newer.notes[1:]:
         with pytest.raises(RolledBackError, match="another history"):
             require(ledger, rules(1), seen(1, note=note))
+
+
+def test_a_key_that_was_replaced_closes_nothing_whatever_it_signs(ledger: MemoryLedger, seen: Cosign) -> None:
+    newer = SigningKey.generate()
+    with ledger.transaction() as transaction:
+        transaction.change_key(newer, {"version": 1, "changed_on": "2026-11-22"})
+    forged = Checkpoint("fedseg/unit/north", 10**6, bytes(32))
+    with pytest.raises(NotWitnessedError, match="not by the key in force"):
+        require(ledger, rules(1), seen(1, note=sign_checkpoint(forged, OWN)))
+    with pytest.raises(RolledBackError):
+        require(ledger, rules(1), seen(1, note=sign_checkpoint(forged, newer)))
+
+
+def policy_of(ledger: MemoryLedger, rules: WitnessRules | None) -> None:
+    body = {} if rules is None else {"witnesses": rules.model_dump(mode="json")}
+    with ledger.transaction() as transaction:
+        transaction.append("policy", body)
+
+
+def test_every_change_of_witnesses_is_for_those_before_to_cosign(ledger: MemoryLedger, seen: Cosign) -> None:
+    def open_ones(*notes: str) -> list[int]:
+        with ledger.transaction() as transaction:
+            return [seq for seq, _ in open_handovers(transaction.before, notes)]
+
+    one, other = rules(1, WITNESSES[:1]), rules(1, WITNESSES[1:2])
+    for stated in (None, one, one, other, WitnessRules(quorum=0), one):
+        policy_of(ledger, stated)
+    changes = [6, 7]  # from one to other, and from other to none; to begin with there was nobody
+    assert open_ones() == changes
+    first = cosign(ledger.notes[-1], "w1", WITNESSES[0], NOW)
+    second = cosign(ledger.notes[-1], "w1", WITNESSES[1], NOW)
+    early = cosign(ledger.notes[5], "w1", WITNESSES[0], NOW)
+    assert open_ones("nonsense", early) == changes
+    assert open_ones(first) == [7]
+    assert open_ones(first, second) == []
+    with pytest.raises(NotWitnessedError, match="others take their place"):
+        require(ledger, one, Cosigned(first, START))
+    require(ledger, one, Cosigned(first, START, (second,)))
 
 
 def test_only_keys_that_cosign_are_witnesses() -> None:
