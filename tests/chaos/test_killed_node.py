@@ -14,7 +14,7 @@ CONTRIBUTE = "fedseg.node.contribute"
 CONNECTIONS = "fedseg.ledger.store:connect"
 
 BEFORE_COMMIT = [
-    Point("message received", f"{APP}:_answer", "before"),
+    Point("message received", f"{APP}:_Asking.release", "before"),
     Point("request read", f"{APP}:parse_request"),
     Point("plan read", f"{CONTRIBUTE}:approved_plan", call=2),
     Point("terms fixed", f"{CONTRIBUTE}:_terms"),
