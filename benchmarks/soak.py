@@ -21,7 +21,8 @@ PYTEST = (sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cachepr
 RUNS: Mapping[str, tuple[str, ...]] = {
     "kill-matrix": (*PYTEST, "tests/chaos/test_killed_node.py", "-m", "soak"),
     "fuzz": (*PYTEST, "tests/federation/test_wire.py", "tests/fuzz"),
-    "unrest": (*PYTEST, "-s", "tests/system/test_unrest.py", "-m", "soak"),
+    "unrest": (*PYTEST, "-s", "tests/system/test_unrest.py", "-m", "soak", "-k", "not witnessed"),
+    "unrest-witnessed": (*PYTEST, "-s", "tests/system/test_unrest.py", "-m", "soak", "-k", "witnessed"),
     "rollback": (*PYTEST, "-s", "tests/federation/test_rollback_trials.py", "-m", "soak"),
     "noise": (*PYTEST, "tests/privacy", "-m", "slow"),
     "transcript-audit": (*PYTEST, "tests/clustering/test_transcript_audit.py", "-m", "soak"),
