@@ -95,12 +95,11 @@ class Witness:
         _ = made.verifier_key
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if (path / KEY_FILE).exists():
-                key.save(path / KEY_FILE)  # which refuses to replace it
-            if _is_unused(path):
-                (path / STATE_FILE).unlink(missing_ok=True)  # of one that was interrupted before it had a key
-            write_new(path / STATE_FILE, _to_json(name, {}))
-            key.save(path / KEY_FILE)
+            if not (path / KEY_FILE).exists():
+                if _is_unused(path):
+                    (path / STATE_FILE).unlink(missing_ok=True)  # of one that was interrupted before it had a key
+                write_new(path / STATE_FILE, _to_json(name, {}))
+            key.save(path / KEY_FILE)  # which replaces none
         except OSError as error:
             raise _unwritable(path, error) from error
         return made

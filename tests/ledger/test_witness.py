@@ -318,3 +318,12 @@ def test_a_witness_whose_directory_is_gone_says_so(witness: Witness, tmp_path: P
     witness.path.rename(tmp_path / "away")
     with pytest.raises(StorageError):
         witness.add_checkpoint(log.request(0, 4), NOW)
+
+
+def test_what_a_witness_remembers_is_not_begun_anew_because_its_key_is_gone(tmp_path: Path) -> None:
+    made = Witness.create(tmp_path / "w", "w.example/1", SigningKey.generate())
+    made.enrol(VerifierKey("log.example", SignatureType.ED25519, SigningKey.generate().public))
+    (tmp_path / "w" / "witness.key").unlink()
+    with pytest.raises(StorageError):
+        Witness.create(tmp_path / "w", "w.example/1", SigningKey.generate())
+    assert list(made.logs()) == ["log.example"]

@@ -166,9 +166,9 @@ def test_every_change_of_witnesses_is_for_those_before_to_cosign(ledger: MemoryL
             return [seq for seq, _ in open_handovers(transaction.before, notes)]
 
     one, other = rules(1, WITNESSES[:1]), rules(1, WITNESSES[1:2])
-    for stated in (None, one, one, other, WitnessRules(quorum=0), one):
+    for stated in (None, one, one, other, WitnessRules(quorum=0), one, None):
         policy_of(ledger, stated)
-    changes = [6, 7]  # from one to other, and from other to none; to begin with there was nobody
+    changes = [6, 7, 9]  # from one to other, from other to none, from one to nothing; to begin with there was nobody
     assert open_ones() == changes
     first = cosign(ledger.notes[-1], "w1", WITNESSES[0], NOW)
     second = cosign(ledger.notes[-1], "w1", WITNESSES[1], NOW)
