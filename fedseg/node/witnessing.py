@@ -54,11 +54,7 @@ class NodeProcess:
     """Whether that entry was made."""
 
     def begin(self, account: PrivacyAccount, now: datetime) -> None:
-        """Log that this process began, unless it was.
-
-        Raises:
-            ClockError: If the clock is behind the ledger.
-        """
+        """Log that this process began, unless it was."""
         if not self.logged:
             account.log_start(self.nonce, day=day_of(now))
             self.logged = True
@@ -191,7 +187,6 @@ def serve(
 
     Raises:
         RolledBackError: If what it is given shows that its ledger is an older copy; then that is kept.
-        ClockError: If the clock is behind the ledger.
         SettingsError, KeyFileError, StorageError: If its files cannot be read or written.
     """
     with home.ledger() as ledger:
@@ -244,7 +239,7 @@ def answer(home: NodeHome, asked: Asked, process: NodeProcess, now: datetime) ->
     """`serve`, and what is `said` then.
 
     Raises:
-        RolledBackError, ClockError, SettingsError, KeyFileError, StorageError: As these.
+        RolledBackError, SettingsError, KeyFileError, StorageError: As these.
     """
     return said(home, asked, process, serve(home, asked, process, now))
 
