@@ -191,7 +191,9 @@ class Unrest:
 
     def run(self, kinds: Sequence[str]) -> Ended:
         """Run a plan of as many rounds as there are kinds, with one of these in each."""
-        file = self.federation.plan(**TERMS, witnessed=self.witnessed)
+        # A unit that begins anew in the middle of a round is witnessed first, and asked once more.
+        seconds = (2 if self.witnessed else 1) * DEADLINE_SECONDS
+        file = self.federation.plan(**TERMS | {"deadline_seconds": seconds, "witnessed": self.witnessed})
         self.federation.approve(file)
         plan = parse_plan(file.read_bytes())
         assert plan.rounds == len(kinds)
